@@ -1,0 +1,182 @@
+package hub
+
+import (
+	"cryptointel/internal/limit"
+	"cryptointel/internal/session"
+	"cryptointel/protocol"
+)
+
+// A conn is one connection in as few bytes as will do, without a pointer.
+// What a connection rarely has (a half-read message, something the socket
+// refused, commands that wait, log subscriptions that are behind) is kept in
+// the shard's maps.
+type conn struct {
+	gen   uint32
+	flags flags
+
+	opened, heard  protocol.Time
+	deadline       protocol.Time // when the session needs a tick
+	messages       limit.Bucket
+	flood, strikes limit.Bucket
+
+	owner   uint64
+	expires protocol.Time // of the token
+	texts   uint32        // slab handle: session id, user, jti, instance
+	ntexts  uint16
+	nsubs   uint16
+	subs    uint32 // slab handle
+	grant   uint32 // index in the shard's grants; 0 for none
+
+	head, tail uint32 // nodes waiting to be written; 0 for none
+	seen       uint32 // seconds since the shard began: when bytes last came
+	conflated  uint32
+}
+
+type flags uint16
+
+const (
+	open       flags = 1 << iota
+	dirty            // stands in the queue of those with something to write
+	blocked          // the socket takes no more for now
+	echoing          // no session: send everything back
+	subscribed       // something was subscribed at some time
+	verifying        // a token is being verified
+	warned           // token_expiring was sent
+	closing          // a close frame is queued or sent: say nothing more
+	peerClosed       // the client's close frame has come
+	pinged           // a protocol ping waits for an answer
+	finished         // the shell was told to close the socket
+	lagging          // has log subscriptions that are behind
+	refused          // part of a frame is kept that the socket did not take
+)
+
+func (f flags) has(x flags) bool { return f&x != 0 }
+
+func (f *flags) set(x flags, on bool) {
+	if on {
+		*f |= x
+	} else {
+		*f &^= x
+	}
+}
+
+// A sub is one subscription of a connection. at is its place among the
+// cohort's live members, or notLive.
+type sub struct{ cohort, at uint32 }
+
+const notLive = ^uint32(0)
+
+func (s *Shard) conn(slot Slot) *conn {
+	return &s.conns[slot/connChunk][slot%connChunk]
+}
+
+const connChunk = 512
+
+func (s *Shard) subsOf(c *conn) []sub {
+	if c.nsubs == 0 {
+		return nil
+	}
+	return s.subs.block(c.subs, int(c.nsubs))
+}
+
+// load unpacks a connection into the one session.State the shard works with.
+func (s *Shard) load(slot Slot) *session.State {
+	c, st := s.conn(slot), &s.scratch
+	*st = session.State{
+		Opened: c.opened, Heard: c.heard,
+		Messages: c.messages, Flood: c.flood, Strikes: c.strikes,
+		Subs:       st.Subs[:0],
+		Subscribed: c.flags.has(subscribed),
+		Verifying:  c.flags.has(verifying),
+		Warned:     c.flags.has(warned),
+		Closed:     c.flags.has(closing | echoing),
+		DrainAt:    s.draining[slot],
+		Queue:      s.waiting[slot],
+	}
+	id := s.identity(c)
+	st.ID, st.Instance = id.session, id.instance
+	if c.grant != 0 {
+		g := *s.grants.list[c.grant]
+		g.Subject, g.ID, g.Expires = id.user, id.token, c.expires
+		st.Grant = &g
+	}
+	for _, sub := range s.subsOf(c) {
+		st.Subs = append(st.Subs, s.cohorts[sub.cohort].spec)
+	}
+	return st
+}
+
+// store packs the state again. Subscriptions were changed by the actions.
+func (s *Shard) store(slot Slot, st *session.State) {
+	c := s.conn(slot)
+	c.opened, c.heard, c.messages, c.flood, c.strikes = st.Opened, st.Heard, st.Messages, st.Flood, st.Strikes
+	c.flags.set(subscribed, st.Subscribed)
+	c.flags.set(verifying, st.Verifying)
+	c.flags.set(warned, st.Warned)
+	c.deadline = session.Deadline(&s.env, st)
+	keep(s.draining, slot, st.DrainAt, st.DrainAt != 0)
+	keep(s.waiting, slot, st.Queue, st.Queue != nil)
+}
+
+func keep[V any](m map[Slot]V, slot Slot, v V, has bool) {
+	if has {
+		m[slot] = v
+	} else if len(m) > 0 {
+		delete(m, slot)
+	}
+}
+
+// An identity is what a connection is called: all its names in one slab block.
+type identity struct{ session, user, token, instance string }
+
+const maxText = 255
+
+func (s *Shard) identity(c *conn) (id identity) {
+	if c.ntexts == 0 {
+		return id
+	}
+	b := s.texts.block(c.texts, int(c.ntexts))
+	for _, dst := range []*string{&id.session, &id.user, &id.token, &id.instance} {
+		n := int(b[0])
+		*dst = string(b[1 : 1+n])
+		b = b[1+n:]
+	}
+	return id
+}
+
+func (s *Shard) setIdentity(c *conn, id identity) {
+	b := s.text[:0]
+	for _, v := range []string{id.session, id.user, id.token, id.instance} {
+		v = v[:min(len(v), maxText)]
+		b = append(append(b, byte(len(v))), v...)
+	}
+	s.text = b
+	c.texts = s.texts.resize(c.texts, int(c.ntexts), len(b))
+	c.ntexts = uint16(len(b))
+	copy(s.texts.block(c.texts, len(b)), b)
+}
+
+// setGrant gives the connection a token's permissions. Equal permissions are
+// kept once, whoever holds them.
+func (s *Shard) setGrant(c *conn, g *protocol.Grant, instance string) {
+	id := s.identity(c)
+	if instance != "" {
+		id.instance = instance
+	}
+	s.authenticated -= b2i(c.grant != 0)
+	s.grants.release(c.grant)
+	c.grant, c.expires = 0, 0
+	if g != nil {
+		id.user, id.token = g.Subject, g.ID
+		c.grant, c.expires = s.grants.intern(g), g.Expires
+		s.authenticated++
+	}
+	s.setIdentity(c, id)
+}
+
+func b2i(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,296 @@
+package hub
+
+import (
+	"cryptointel/protocol"
+)
+
+// A packet is the bytes of one frame, shared by everyone it goes to.
+type packet struct {
+	bytes  []byte // immutable
+	refs   int32
+	kind   packetKind
+	cohort uint32 // state, entry
+	offset int64  // entry
+	prev   int64  // entry
+	topic  *topic // state
+}
+
+type packetKind uint8
+
+const (
+	private packetKind = iota // for one connection: replies, replays
+	state                     // a slow reader may skip it
+	entry                     // of the event log: can be read again
+	caught                    // caught_up: said again when what is before it is
+	mark                      // a slow reader needs none
+)
+
+// A node is one packet waiting for one connection.
+type node struct{ packet, next uint32 }
+
+// queue is everything that waits to be written: per connection a list of
+// packets, and the connections that have one in the order in which they got
+// it. Lists are of indices, so one publication to ten thousand connections
+// costs ten thousand small nodes and no pointer.
+type queue struct {
+	packets pool[packet]
+	nodes   pool[node]
+	dirty   ring
+
+	out   []byte   // the last block assembled
+	list  []uint32 // the packets in it
+	whole bool     // out is all its connection had waiting
+}
+
+func newQueue() queue { return queue{packets: newPool[packet](), nodes: newPool[node]()} }
+
+// A pool is a growing array whose places are used again. Index 0 is no place.
+type pool[T any] struct {
+	items []T
+	free  []uint32
+}
+
+func newPool[T any]() pool[T] { return pool[T]{items: make([]T, 1)} }
+
+func (p *pool[T]) get() uint32 {
+	if n := len(p.free); n > 0 {
+		i := p.free[n-1]
+		p.free = p.free[:n-1]
+		return i
+	}
+	var zero T
+	p.items = append(p.items, zero)
+	return uint32(len(p.items) - 1)
+}
+
+func (p *pool[T]) put(i uint32) { p.free = append(p.free, i) }
+
+func (p *pool[T]) used() int { return len(p.items) - 1 - len(p.free) }
+
+// shrink gives memory back after a peak, when nothing is in use.
+func (p *pool[T]) shrink(above int) {
+	if p.used() == 0 && len(p.items) > above {
+		*p = newPool[T]()
+	}
+}
+
+// A ring is a first-in first-out queue of slots.
+type ring struct {
+	buf  []Slot // length is a power of two
+	from int
+	n    int
+}
+
+func (r *ring) push(slot Slot) {
+	if r.n == len(r.buf) {
+		r.grow()
+	}
+	r.buf[(r.from+r.n)&(len(r.buf)-1)] = slot
+	r.n++
+}
+
+func (r *ring) pop() Slot {
+	slot := r.buf[r.from]
+	r.from = (r.from + 1) & (len(r.buf) - 1)
+	r.n--
+	return slot
+}
+
+func (r *ring) grow() {
+	buf := make([]Slot, max(64, 2*len(r.buf)))
+	for i := range r.n {
+		buf[i] = r.buf[(r.from+i)&(len(r.buf)-1)]
+	}
+	r.buf, r.from = buf, 0
+}
+
+// packet enters bytes to be sent. It has no reference yet: whoever makes one
+// either pushes it or calls settle.
+func (s *Shard) packet(p packet) uint32 {
+	i := s.queue.packets.get()
+	s.queue.packets.items[i] = p
+	return i
+}
+
+// settle frees a packet that nobody took.
+func (s *Shard) settle(i uint32) {
+	if p := &s.queue.packets.items[i]; p.refs == 0 {
+		s.queue.whole = false // the last block may name a place that is used again
+		*p = packet{}
+		s.queue.packets.put(i)
+	}
+}
+
+func (s *Shard) unref(i uint32) {
+	s.queue.packets.items[i].refs--
+	s.settle(i)
+}
+
+// push queues a packet for a connection.
+//
+// Hot: once per delivery. It touches the connection's record and the end of
+// the node pool, and allocates nothing in steady state.
+func (s *Shard) push(slot Slot, i uint32) {
+	q, c := &s.queue, s.conn(slot)
+	n := q.nodes.get()
+	q.nodes.items[n] = node{packet: i}
+	q.packets.items[i].refs++
+	if c.tail == 0 {
+		c.head = n
+	} else {
+		q.nodes.items[c.tail].next = n
+	}
+	c.tail = n
+	if c.flags&(dirty|blocked) == 0 {
+		c.flags |= dirty
+		q.dirty.push(slot)
+	}
+}
+
+// pop takes the first packet from a connection's list.
+func (s *Shard) pop(c *conn) uint32 {
+	q := &s.queue
+	n := c.head
+	i := q.nodes.items[n].packet
+	if c.head = q.nodes.items[n].next; c.head == 0 {
+		c.tail = 0
+	}
+	q.nodes.put(n)
+	return i
+}
+
+func (s *Shard) dropPending(slot Slot) {
+	for c := s.conn(slot); c.head != 0; {
+		s.unref(s.pop(c))
+	}
+}
+
+// Pending reports whether Next would give something.
+func (s *Shard) Pending() bool { return s.queue.dirty.n > 0 || len(s.behind) > 0 }
+
+// Full reports whether so much waits to be written that the owner should let
+// new publications wait outside, where state channels keep only their newest.
+func (s *Shard) Full() bool { return s.queue.nodes.used() > 1<<21 }
+
+// Next is the next connection with bytes to write, at most about max of them.
+// b is valid until Wrote, which must follow.
+func (s *Shard) Next(max int) (slot Slot, b []byte, ok bool) {
+	s.readOn()
+	for s.queue.dirty.n > 0 {
+		slot := s.queue.dirty.pop()
+		c := s.conn(slot)
+		c.flags &^= dirty
+		if c.flags.has(open) && !c.flags.has(blocked) {
+			if b := s.assemble(slot, c, max); len(b) > 0 {
+				return slot, b, true
+			}
+		}
+	}
+	s.queue.packets.shrink(1 << 16)
+	s.queue.nodes.shrink(1 << 16)
+	return 0, nil, false
+}
+
+// assemble puts what waits for a connection into one block. Several messages a
+// write are what fan-out speed is made of; and since neighbours in the queue
+// mostly wait for the same packets, the block is kept and used again.
+func (s *Shard) assemble(slot Slot, c *conn, max int) []byte {
+	q := &s.queue
+	if c.flags.has(refused) {
+		q.list = q.list[:0]
+		return s.stuck[slot].rest
+	}
+	if c.head == 0 {
+		return nil
+	}
+	first := &q.nodes.items[c.head]
+	if first.next == 0 || len(q.packets.items[first.packet].bytes) >= max {
+		q.list = append(q.list[:0], first.packet)
+		q.out = q.out[:0]
+		return q.packets.items[first.packet].bytes
+	}
+	if !s.sameAsLast(c) {
+		s.concatenate(c, max)
+	}
+	return q.out
+}
+
+// sameAsLast reports whether the connection waits for exactly the packets of
+// the last block.
+func (s *Shard) sameAsLast(c *conn) bool {
+	q := &s.queue
+	if !q.whole || len(q.out) == 0 {
+		return false
+	}
+	n := c.head
+	for _, p := range q.list {
+		if n == 0 || q.nodes.items[n].packet != p {
+			return false
+		}
+		n = q.nodes.items[n].next
+	}
+	return n == 0
+}
+
+func (s *Shard) concatenate(c *conn, max int) {
+	q := &s.queue
+	q.list, q.out = q.list[:0], q.out[:0]
+	n := c.head
+	for n != 0 {
+		b := q.packets.items[q.nodes.items[n].packet].bytes
+		if len(q.out) > 0 && len(q.out)+len(b) > max {
+			break
+		}
+		q.out = append(q.out, b...)
+		q.list = append(q.list, q.nodes.items[n].packet)
+		n = q.nodes.items[n].next
+	}
+	q.whole = n == 0
+}
+
+// Wrote says that the socket took n bytes of what Next gave. blocked means
+// that it takes no more now; Writable must follow when it does.
+func (s *Shard) Wrote(slot Slot, n int, blocked bool, now protocol.Time) {
+	s.now = now
+	c := s.conn(slot)
+	s.stats.Writes++
+	s.stats.BytesOut += uint64(n)
+	s.consume(slot, c, n)
+	switch {
+	case blocked:
+		s.block(slot, c)
+	case c.head != 0 || c.flags.has(refused):
+		s.requeue(slot, c)
+	case c.flags&(lagging|closing) != 0:
+		s.emptied(slot, c)
+	}
+}
+
+// consume takes n written bytes off what waits for the connection. What is
+// left of a packet that went out in part is kept: it must follow.
+func (s *Shard) consume(slot Slot, c *conn, n int) {
+	q := &s.queue
+	if len(q.list) == 0 { // the block was what the socket had refused before
+		s.consumeRest(slot, c, n)
+		return
+	}
+	for i := 0; i < len(q.list) && n > 0; i++ {
+		p := s.pop(c)
+		b := q.packets.items[p].bytes
+		if n < len(b) {
+			x := s.stuckOn(slot, c)
+			x.rest = append(x.rest[:0], b[n:]...)
+			c.flags |= refused
+		}
+		n -= len(b)
+		s.stats.Deliveries += uint64(b2i(q.packets.items[p].kind != private))
+		s.unref(p)
+	}
+}
+
+func (s *Shard) requeue(slot Slot, c *conn) {
+	if !c.flags.has(dirty) {
+		c.flags |= dirty
+		s.queue.dirty.push(slot)
+	}
+}
