@@ -21,7 +21,7 @@ type recent struct {
 func (r *recent) add(p *protocol.Publication) {
 	r.entries = append(r.entries, p)
 	r.bytes += len(p.Data)
-	for len(r.entries)-r.from > 1 && (len(r.entries)-r.from > r.maxEntries || r.bytes > r.maxBytes) {
+	for r.over() {
 		r.dropped = r.entries[r.from].Offset
 		r.bytes -= len(r.entries[r.from].Data)
 		r.entries[r.from] = nil
@@ -31,6 +31,13 @@ func (r *recent) add(p *protocol.Publication) {
 		r.entries = append(r.entries[:0:0], r.entries[r.from:]...)
 		r.from = 0
 	}
+}
+
+// over reports whether a bound is exceeded; 0 is no bound. The newest entry
+// always stays.
+func (r *recent) over() bool {
+	n := len(r.entries) - r.from
+	return n > 1 && (r.maxEntries > 0 && n > r.maxEntries || r.maxBytes > 0 && r.bytes > r.maxBytes)
 }
 
 // after is the kept entries beyond offset. Nothing was missed if offset is at

@@ -1,0 +1,77 @@
+// Command cryptointel is the streaming server and the tools around it.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+)
+
+// A cli is the command line: what it can say is what the commands' Config
+// structs say about themselves.
+type cli struct {
+	Demo    demoCommand    `cmd:"" help:"Run a server with a simulated market, nothing else needed."`
+	Serve   serveCommand   `cmd:"" help:"Run a server."`
+	Tail    tailCommand    `cmd:"" help:"Print what channels deliver."`
+	Publish publishCommand `cmd:"" help:"Publish messages from standard input, one JSON object a line."`
+	Token   tokenCommand   `cmd:"" help:"Print a token."`
+	Bench   benchCommand   `cmd:"" help:"Measure a server on this machine."`
+	Echo    echoCommand    `cmd:"" name:"conformance-echo" hidden:"" help:"Serve a plain WebSocket echo."`
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+// run is the whole program: 0 when all went well, 1 when something failed, 2
+// when the command line is wrong.
+func run(ctx context.Context, args []string, in io.Reader, out, errs io.Writer) int {
+	var c cli
+	file := &configFile{}
+	exited := -1
+	parser, err := kong.New(&c, kong.Name("cryptointel"), kong.Description("Real-time streaming for crypto intelligence."),
+		kong.UsageOnError(), kong.Writers(out, errs), kong.Exit(func(code int) { exited = code }),
+		kong.FlagNamer(snake), kong.DefaultEnvars("CRYPTOINTEL"), kong.Resolvers(file),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+		kong.BindTo(ctx, (*context.Context)(nil)), kong.BindTo(in, (*io.Reader)(nil)), kong.BindTo(out, (*io.Writer)(nil)),
+		kong.Bind(stderr{errs}))
+	if err != nil {
+		fmt.Fprintln(errs, "cryptointel:", err)
+		return 1
+	}
+	k, err := parser.Parse(args)
+	if exited >= 0 { // --help
+		return exited
+	}
+	if err != nil {
+		fmt.Fprintf(errs, "cryptointel: %v\ncryptointel --help lists commands and flags.\n", err)
+		return 2
+	}
+	return exitCode(k.Run(), errs)
+}
+
+// A usageError is a value on the command line that cannot be used.
+type usageError struct{ error }
+
+func exitCode(err error, errs io.Writer) int {
+	if err == nil || errors.Is(err, context.Canceled) {
+		return 0
+	}
+	fmt.Fprintln(errs, "cryptointel:", err)
+	if errors.As(err, &usageError{}) {
+		return 2
+	}
+	return 1
+}
+
+// stderr is a writer that kong can tell from the one for output.
+type stderr struct{ io.Writer }

@@ -1,0 +1,76 @@
+package auth
+
+import (
+	"crypto/sha256"
+	"sync"
+	"time"
+
+	"cryptointel/protocol"
+)
+
+// cacheEntries bounds a Cache.
+const cacheEntries = 4096
+
+// A Cache remembers tokens that were found good, so that a publisher that
+// sends the same token with every request is not verified each time. It keeps
+// a hash and the grant, never the token, and forgets refusals at once.
+// Revocation is not its business: whoever uses it asks the deny-list as after
+// a Verify. Safe for concurrent use.
+type Cache struct {
+	verifier *Verifier // immutable
+
+	mu sync.Mutex // guards the fields below
+	// Two generations of at most half the entries each: a full young one
+	// becomes the old one, whose forgotten tokens are simply verified again.
+	young, old map[[sha256.Size]byte]*protocol.Grant
+}
+
+// NewCache returns an empty cache in front of v, of at most 4096 tokens.
+func NewCache(v *Verifier) *Cache {
+	return &Cache{verifier: v, young: map[[sha256.Size]byte]*protocol.Grant{}}
+}
+
+// Verify is Verifier.Verify. Equal tokens share one grant, which must not be
+// changed.
+func (c *Cache) Verify(token string, now time.Time) (*protocol.Grant, error) {
+	if len(token) > maxToken {
+		return c.verifier.Verify(token, now)
+	}
+	sum := sha256.Sum256([]byte(token))
+	if g := c.find(sum); g != nil && c.verifier.alive(g, now) {
+		return g, nil
+	}
+	g, err := c.verifier.Verify(token, now)
+	if err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.putLocked(sum, g)
+	return g, nil
+}
+
+func (c *Cache) find(sum [sha256.Size]byte) *protocol.Grant {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if g := c.young[sum]; g != nil {
+		return g
+	}
+	g := c.old[sum]
+	if g != nil { // in use: it stays for another generation
+		c.putLocked(sum, g)
+	}
+	return g
+}
+
+func (c *Cache) putLocked(sum [sha256.Size]byte, g *protocol.Grant) {
+	if len(c.young) >= cacheEntries/2 {
+		c.old, c.young = c.young, make(map[[sha256.Size]byte]*protocol.Grant)
+	}
+	c.young[sum] = g
+}
+
+// alive reports whether a grant that was good once is not over yet.
+func (v *Verifier) alive(g *protocol.Grant, now time.Time) bool {
+	return protocol.Time(now.UnixNano()) < g.Expires+protocol.Time(v.cfg.Leeway)
+}

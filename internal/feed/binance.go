@@ -1,0 +1,193 @@
+package feed
+
+import (
+	"fmt"
+
+	"github.com/valyala/fastjson"
+
+	"cryptointel/internal/market"
+	"cryptointel/protocol"
+)
+
+// Binance decodes the spot streams trade, aggTrade, 24hrMiniTicker and
+// 24hrTicker, wrapped ({"stream":…,"data":…}) or raw, one event or an array
+// of them. Others are counted and ignored. Its keys differ only in case
+// (e and E, t and T), so nothing here may match keys as encoding/json does.
+type Binance struct {
+	json    reader
+	symbols symbols
+	stats   Stats
+}
+
+// NewBinance returns a codec that has seen nothing.
+func NewBinance(assets resolver) *Binance {
+	return &Binance{symbols: symbols{assets: assets}}
+}
+
+// Name is "binance".
+func (b *Binance) Name() string { return "binance" }
+
+// Reset begins a new connection. Binance repeats nothing and numbers no
+// frames: trades missed meanwhile show as a gap.
+func (b *Binance) Reset() {}
+
+// Stats returns the counts so far.
+func (b *Binance) Stats() Stats { return b.stats.clone() }
+
+// Decode appends the ticks of one frame.
+func (b *Binance) Decode(frame []byte, received protocol.Time, out []market.Tick) ([]market.Tick, error) {
+	b.stats.Frames++
+	start := len(out)
+	out, err := b.decode(frame, received, out)
+	if err != nil {
+		b.stats.Malformed++
+		return out[:start], fmt.Errorf("binance: %w", err)
+	}
+	b.stats.Ticks += uint64(len(out) - start)
+	return out, nil
+}
+
+func (b *Binance) decode(frame []byte, received protocol.Time, out []market.Tick) ([]market.Tick, error) {
+	defer b.json.done(frame)
+	v, err := b.json.p.ParseBytes(frame)
+	if err != nil {
+		return out, fmt.Errorf("parse frame: %w", err)
+	}
+	if data := v.Get("data"); data != nil && v.Get("stream") != nil {
+		v = data
+	}
+	switch v.Type() {
+	case fastjson.TypeObject:
+		return b.event(v, received, out)
+	case fastjson.TypeArray: // !ticker@arr and !miniTicker@arr
+		for _, e := range v.GetArray() {
+			if out, err = b.event(e, received, out); err != nil {
+				return out, err
+			}
+		}
+		return out, nil
+	}
+	return out, fmt.Errorf("parse frame: a %s, not an event", v.Type())
+}
+
+func (b *Binance) event(v *fastjson.Value, received protocol.Time, out []market.Tick) ([]market.Tick, error) {
+	kind := text(v, "e")
+	switch string(kind) {
+	case "trade", "aggTrade", "24hrMiniTicker", "24hrTicker":
+	default:
+		b.stats.ignore(binanceKind(v, kind))
+		return out, nil
+	}
+	p := b.symbols.find(text(v, "s"))
+	if p == nil {
+		b.stats.Unknown++
+		return out, nil
+	}
+	t := market.Tick{Exchange: "binance", Asset: p.slug, Quote: p.quote, Received: received}
+	var err error
+	fresh := true
+	switch string(kind) {
+	case "trade":
+		fresh, err = b.trade(v, p, &t, "t", &p.lastTrade)
+	case "aggTrade":
+		fresh, err = b.trade(v, p, &t, "a", &p.lastAgg)
+	default:
+		err = binanceTicker(v, p, &t)
+	}
+	if err != nil {
+		return out, fmt.Errorf("%s: %w", kind, err)
+	}
+	if fresh {
+		out = append(out, t)
+	}
+	return out, nil
+}
+
+// binanceKind names what is ignored; a bookTicker has no event type.
+func binanceKind(v *fastjson.Value, kind []byte) []byte {
+	switch {
+	case kind != nil:
+		return kind
+	case v.Get("u") != nil && v.Get("b") != nil:
+		return []byte("bookTicker")
+	case v.Get("result") != nil:
+		return []byte("result")
+	case v.Get("error") != nil || v.Get("code") != nil:
+		return []byte("error")
+	}
+	return []byte("unknown")
+}
+
+// trade reads a trade or an aggregate of trades. It is not fresh when its id
+// was seen.
+func (b *Binance) trade(v *fastjson.Value, p *pair, t *market.Tick, idKey string, last *int64) (fresh bool, err error) {
+	if t.Price, err = decimal(v, "p"); err != nil {
+		return false, err
+	}
+	if t.Size, err = decimal(v, "q"); err != nil {
+		return false, err
+	}
+	if t.TradeID, err = intField(v, idKey); err != nil {
+		return false, err
+	}
+	if t.Time, err = binanceTime(v, "T"); err != nil {
+		return false, err
+	}
+	t.PriceText = p.price(text(v, "p"))
+	return b.contiguous(last, t.TradeID), nil
+}
+
+// contiguous compares an id with the one that should come: they count every
+// trade of a symbol.
+func (b *Binance) contiguous(last *int64, id int64) (fresh bool) {
+	switch {
+	case *last != 0 && id <= *last:
+		b.stats.Duplicates++
+		return false
+	case *last != 0 && id > *last+1:
+		b.stats.Gaps++
+		b.stats.Missing += uint64(id - *last - 1)
+	}
+	*last = id
+	return true
+}
+
+// binanceTicker reads both kinds of ticker: the mini one is a subset.
+func binanceTicker(v *fastjson.Value, p *pair, t *market.Tick) (err error) {
+	t.Kind = market.Ticker
+	if t.Price, err = decimal(v, "c"); err != nil {
+		return err
+	}
+	if t.Time, err = binanceTime(v, "E"); err != nil {
+		return err
+	}
+	t.PriceText = p.price(text(v, "c"))
+	t.Day = market.Day{
+		Has:         true,
+		Open:        optional(v, "o"),
+		High:        optional(v, "h"),
+		Low:         optional(v, "l"),
+		Volume:      optional(v, "v"),
+		QuoteVolume: optional(v, "q"),
+	}
+	return nil
+}
+
+// binanceTime reads milliseconds, or microseconds where the connection asked
+// for them: the sizes tell.
+func binanceTime(v *fastjson.Value, key string) (protocol.Time, error) {
+	const (
+		mostMillis = 1e13 // in 2286
+		mostMicros = 1e16
+	)
+	n, err := intField(v, key)
+	switch {
+	case err != nil:
+		return 0, err
+	case n <= 0 || n >= mostMicros/2:
+		return 0, fmt.Errorf("%s %d is not a time", key, n)
+	case n < mostMillis/2:
+		return protocol.Time(n) * protocol.Millisecond, nil
+	}
+	return protocol.Time(n) * protocol.Microsecond, nil
+}

@@ -1,0 +1,53 @@
+package market
+
+import "cryptointel/protocol"
+
+// A Kind says what a tick was made from.
+type Kind uint8
+
+// The kinds of ticks.
+const (
+	Trade  Kind = iota // one trade, or several at one price
+	Ticker             // the exchange's summary of its last trade and 24 hours
+	Bar                // a finished bar: Price is its close, Size its volume
+)
+
+// A Tick is one observation of a price by a source.
+type Tick struct {
+	Exchange  string // the source: "coinbase", "demo", "api:<issuer>"
+	Asset     string // slug
+	Quote     string // what Price counts in, upper case: "USD", "USDT", "EUR"
+	Price     float64
+	PriceText string        // the exchange's own digits; may be empty
+	Size      float64       // of a trade or bar, in the asset; 0 when unknown
+	High, Low float64       // of a bar; 0 otherwise
+	Time      protocol.Time // the exchange's clock
+	// Received is when the frame arrived, on the feed's clock: the wall clock
+	// for a live feed, the recording's shifted clock for a replay. What is
+	// "future" and how old a price is are judged against it.
+	Received protocol.Time
+	Kind     Kind
+	TradeID  int64 // 0 when there is none
+	Day      Day
+	Demo     bool // from the simulation: never shown without its mark
+}
+
+// A Day is the exchange's own statistics of the last 24 hours. Zero fields are
+// unknown.
+type Day struct {
+	Has         bool // any of the fields is set
+	Open        float64
+	High, Low   float64
+	Volume      float64 // in the asset
+	QuoteVolume float64 // in the quote; wins over Volume
+}
+
+// dollar reports whether quote is the US dollar or a token redeemable for it.
+// They are taken as dollars openly: a broken peg shows as a price that is off.
+func dollar(quote string) bool {
+	switch quote {
+	case "USD", "USDT", "USDC", "FDUSD", "BUSD":
+		return true
+	}
+	return false
+}

@@ -1,0 +1,61 @@
+package market
+
+import "cryptointel/protocol"
+
+// minHistory is how far back a window must reach before its change counts as
+// the change over 24 hours.
+const minHistory = 23 * 60 * protocol.Minute
+
+// A bucket is one minute in which something was seen.
+type bucket struct {
+	minute                  int64 // since 1970
+	open, high, low, volume float64
+}
+
+// A window is what was seen of one asset in the last 24 hours, in at most
+// 1441 minutes.
+type window struct {
+	buckets []bucket // oldest first
+	// Of all buckets; exact again whenever a minute begins.
+	high, low, volume float64
+	sized             bool // a size was seen: volume means something
+}
+
+// add enters a price range and the volume traded in it, in dollars. A time
+// before the newest minute (exchanges' clocks differ) counts to that minute.
+func (w *window) add(t protocol.Time, price, high, low, volume float64) {
+	minute := int64(t / protocol.Minute)
+	n := len(w.buckets)
+	if n == 0 || w.buckets[n-1].minute < minute {
+		w.begin(minute, price)
+		n = len(w.buckets)
+	}
+	b := &w.buckets[n-1]
+	b.high, b.low, b.volume = max(b.high, high), min(b.low, low), b.volume+volume
+	w.high, w.low, w.volume = max(w.high, high), min(w.low, low), w.volume+volume
+	w.sized = w.sized || volume > 0
+}
+
+// begin starts a minute: what is older than a day goes, and the sums are made
+// again, so they neither drift nor remember what has gone.
+func (w *window) begin(minute int64, price float64) {
+	gone := 0
+	for gone < len(w.buckets) && w.buckets[gone].minute <= minute-24*60 {
+		gone++
+	}
+	// Copied down instead of resliced: the array stays at a day's size.
+	w.buckets = append(w.buckets[:0], w.buckets[gone:]...)
+	w.buckets = append(w.buckets, bucket{minute: minute, open: price, high: price, low: price})
+	w.high, w.low, w.volume = price, price, 0
+	for _, b := range w.buckets {
+		w.high, w.low, w.volume = max(w.high, b.high), min(w.low, b.low), w.volume+b.volume
+	}
+}
+
+// open is the price a day ago, or 0 while less than minHistory was seen.
+func (w *window) open(now protocol.Time) float64 {
+	if len(w.buckets) == 0 || now-protocol.Time(w.buckets[0].minute)*protocol.Minute < minHistory {
+		return 0
+	}
+	return w.buckets[0].open
+}

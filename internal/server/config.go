@@ -1,0 +1,121 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"time"
+
+	"cryptointel/internal/auth"
+	"cryptointel/internal/broker"
+	"cryptointel/internal/eventloop"
+	"cryptointel/internal/feed"
+	"cryptointel/internal/gateway"
+	"cryptointel/internal/market"
+	"cryptointel/internal/session"
+)
+
+// Limits bound what connections, addresses and users may do. Absent is the
+// default, 0 is none.
+type Limits struct {
+	Session session.Limits `embed:""`
+	Door    gateway.Limits `embed:""`
+}
+
+// Config is everything that can be set about a server, in one tree: flags,
+// environment and file map to it by the same names.
+type Config struct {
+	// Listen is the public address: WebSocket and API.
+	Listen string `name:"listen" help:"Public address." default:"127.0.0.1:8080"`
+	// AdminListen is the address of metrics and profiles; empty for none.
+	AdminListen string `name:"admin-listen" help:"Address of metrics and profiles; empty for none." default:"127.0.0.1:9090"`
+	// DataDir is where files of this server live. Nothing is stored yet: the
+	// event log is in memory.
+	DataDir string `name:"data-dir" help:"Folder for this server's files." default:"data" type:"path"`
+	// Feeds names the sources of prices: demo, or nothing.
+	Feeds []string `name:"feeds" help:"Sources of prices: demo. --feeds= for none."`
+	// Replay lists recordings to play through the exchange adapters.
+	Replay []string `name:"replay" help:"Recordings to play through the exchange adapters; several may follow." sep:"none" type:"path"`
+	// ReplaySpeed is how many times faster than recorded.
+	ReplaySpeed float64 `name:"replay-speed" help:"Times faster than recorded; 0 for as fast as possible." default:"1"`
+	// ReplayLoop plays the recordings again and again.
+	ReplayLoop bool `name:"replay-loop" help:"Start the recordings over at their end."`
+	// EventLoop chooses the connection layer.
+	EventLoop string `name:"eventloop" help:"Connection layer: auto, epoll or portable." default:"auto" enum:"auto,epoll,portable"`
+	// Loops is the number of event loops.
+	Loops int `name:"loops" help:"Event loops; 0 for one a core." default:"0"`
+	// TestChannels drives test:state and test:log, one message a second.
+	TestChannels bool `name:"test-channels" help:"Drive test:state and test:log." default:"true" negatable:""`
+	// DrainTime is how long connections get to move on when the server stops.
+	DrainTime time.Duration `name:"drain-time" help:"Time over which clients are asked to reconnect when the server stops." default:"2s"`
+	// LogLevel is debug, info, warn or error.
+	LogLevel string `name:"log-level" help:"debug, info, warn or error." default:"info" enum:"debug,info,warn,error"`
+
+	Limits  Limits          `embed:"" prefix:"limits."`
+	Auth    auth.Config     `embed:"" prefix:"auth."`
+	Gateway gateway.Config  `embed:"" prefix:"gateway."`
+	Broker  broker.Config   `embed:"" prefix:"broker."`
+	Market  market.Config   `embed:"" prefix:"market."`
+	Demo    feed.DemoConfig `embed:"" prefix:"demo."`
+
+	// Clock is the time; nil is the wall clock.
+	Clock eventloop.Clock `kong:"-"`
+	// Epoch names the event log in tests; empty is a new one at each start.
+	Epoch string `kong:"-"`
+	// Echo serves a plain WebSocket echo on every path.
+	Echo bool `kong:"-"`
+	// Sessions names new connections; nil is random.
+	Sessions func() string `kong:"-"`
+}
+
+// DefaultConfig is the documented defaults.
+func DefaultConfig() Config {
+	return Config{
+		Listen: "127.0.0.1:8080", AdminListen: "127.0.0.1:9090", DataDir: "data",
+		ReplaySpeed: 1, EventLoop: eventloop.KindAuto, TestChannels: true,
+		DrainTime: 2 * time.Second, LogLevel: "info",
+		Limits:  Limits{session.DefaultConfig().Limits, gateway.DefaultConfig().Limits},
+		Auth:    auth.DefaultConfig(),
+		Gateway: gateway.DefaultConfig(),
+		Broker:  broker.DefaultConfig(),
+		Market:  market.DefaultConfig(),
+		Demo:    feed.DefaultDemoConfig(),
+	}
+}
+
+// FeedDemo is the simulated market.
+const FeedDemo = "demo"
+
+func (c Config) validate() error {
+	if err := c.Limits.Session.Validate(); err != nil {
+		return err
+	}
+	if err := checkAddress("listen", c.Listen); err != nil {
+		return err
+	}
+	if c.AdminListen != "" {
+		if err := checkAddress("admin-listen", c.AdminListen); err != nil {
+			return err
+		}
+	}
+	for _, f := range c.Feeds {
+		if !slices.Contains([]string{FeedDemo}, f) {
+			return fmt.Errorf("feeds: there is no feed %q; use demo, or --replay FILE", f)
+		}
+	}
+	if c.ReplaySpeed < 0 {
+		return errors.New("replay-speed is negative: use 1 for real time, 0 for as fast as possible")
+	}
+	if c.Loops < 0 || c.Loops > 255 {
+		return fmt.Errorf("loops is %d: use 0 to 255", c.Loops)
+	}
+	return nil
+}
+
+func checkAddress(key, address string) error {
+	if _, _, err := net.SplitHostPort(address); err != nil {
+		return fmt.Errorf("%s: %q is not an address such as 127.0.0.1:8080: %w", key, address, err)
+	}
+	return nil
+}

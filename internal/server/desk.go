@@ -1,0 +1,113 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"cryptointel/internal/broker"
+	"cryptointel/internal/gateway"
+	"cryptointel/internal/market"
+	"cryptointel/protocol"
+)
+
+// A desk is where ticks from all feeds and from the publish API reach the
+// market, one at a time.
+type desk struct {
+	assets *market.Registry
+	now    func() protocol.Time
+
+	mu     sync.Mutex // serialises Observe and Sweep
+	market *market.Market
+}
+
+// Deliver takes ticks from a feed.
+func (d *desk) Deliver(_ context.Context, ticks []market.Tick) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, t := range ticks {
+		d.market.Observe(t)
+	}
+	return nil
+}
+
+func (d *desk) stats() market.Stats { return d.market.Stats() }
+
+func (d *desk) sweep() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.market.Sweep(d.now())
+}
+
+// Slug makes the desk the door's directory.
+func (d *desk) Slug(name string) (string, bool) { return d.assets.Slug(name) }
+
+// Price takes a published price: its issuer is one more source.
+func (d *desk) Price(_ context.Context, q gateway.Quote) (int64, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	offset, reason := d.market.Observe(market.Tick{
+		Exchange: "api:" + q.Issuer, Asset: q.Asset, Quote: "USD", Price: q.Price,
+		Time: q.At, Received: d.now(), Kind: market.Ticker,
+		Day: market.Day{Has: q.Volume24h > 0, QuoteVolume: q.Volume24h},
+	})
+	if reason == market.Accepted || reason == market.Behind {
+		return offset, nil
+	}
+	return 0, &protocol.Error{Code: protocol.InvalidMessage, Message: "the price was not taken: " + reason.String()}
+}
+
+// last is the data of every asset's newest price.
+func (d *desk) last() [][]byte {
+	prices := d.market.Prices()
+	out := make([][]byte, len(prices))
+	for i, p := range prices {
+		out[i] = p.Data
+	}
+	return out
+}
+
+// prices is where the market's publications go.
+type prices struct {
+	broker *broker.Broker
+	log    *slog.Logger
+}
+
+func (p prices) Publish(pub protocol.Publication) {
+	if err := p.broker.Publish(&pub); err != nil && !errors.Is(err, broker.ErrClosed) {
+		p.log.Warn("price not published", "channel", pub.Channel, "err", err)
+	}
+}
+
+// states is where the state publications of the publish API go.
+type states struct{ broker *broker.Broker }
+
+func (s states) Publish(_ context.Context, p *protocol.Publication) (int64, error) {
+	if err := s.broker.Publish(p); err != nil {
+		return 0, err
+	}
+	return p.Offset, nil
+}
+
+// signals is where published signals go.
+type signals struct{ broker *broker.Broker }
+
+func (s signals) Append(ctx context.Context, e gateway.Entry) (int64, error) {
+	return s.broker.Append(ctx, e.Issuer, e.Publication, e.Content[:])
+}
+
+func (s *Server) everySecond(ctx context.Context) error {
+	t := time.NewTicker(time.Second)
+	defer t.Stop()
+	for n := 0; ; n++ {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-t.C:
+			s.market.sweep()
+			s.beat(ctx, n)
+		}
+	}
+}

@@ -1,0 +1,313 @@
+// Package server joins the parts: broker, market and feeds on one side, door
+// and event loops on the other. It is the only place where they meet, so an
+// end-to-end test starts exactly what production starts. It decides nothing
+// about protocol or market.
+package server
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"cryptointel/internal/auth"
+	"cryptointel/internal/broker"
+	"cryptointel/internal/eventloop"
+	"cryptointel/internal/feed"
+	"cryptointel/internal/gateway"
+	"cryptointel/internal/hub"
+	"cryptointel/internal/market"
+	"cryptointel/internal/metrics"
+	"cryptointel/internal/session"
+	"cryptointel/protocol"
+)
+
+// A Server is one node. New opens what it needs, Run serves.
+type Server struct {
+	cfg      Config
+	log      *slog.Logger
+	clock    eventloop.Clock
+	started  protocol.Time
+	session  session.Config
+	public   net.Listener
+	private  net.Listener // nil when there is no admin listener
+	tokens   *auth.Verifier
+	assets   *market.Registry
+	broker   *broker.Broker
+	market   *desk
+	registry *gateway.Registry
+	gateway  *gateway.Gateway
+	admin    *gateway.Admin
+	loops    *eventloop.Group
+	judge    *judge
+	replay   *feed.Replay // nil without recordings
+	demo     *feed.Demo   // nil without the demo market
+	rate     rate
+	draining atomic.Bool
+}
+
+type wallClock struct{}
+
+func (wallClock) Now() protocol.Time { return protocol.Time(time.Now().UnixNano()) }
+
+// New checks the configuration, opens the listeners and the broker, and joins
+// the parts. Nothing is served before Run; a server that is not run must be
+// closed.
+func New(cfg Config, log *slog.Logger) (s *Server, err error) {
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	s = &Server{cfg: cfg, log: log, clock: cfg.Clock}
+	if s.clock == nil {
+		s.clock = wallClock{}
+	}
+	s.started = s.clock.Now()
+	defer func() {
+		if err != nil {
+			s.Close()
+		}
+	}()
+	for _, open := range []func() error{s.openTokens, s.openMarket, s.openListeners, s.openLoops, s.openDoor} {
+		if err := open(); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+// Close frees what New opened when Run is not called.
+func (s *Server) Close() {
+	for _, l := range []net.Listener{s.public, s.private} {
+		if l != nil {
+			l.Close()
+		}
+	}
+	if s.broker != nil {
+		s.broker.Close()
+	}
+}
+
+// Addr is the public address, with the port that was found for port 0.
+func (s *Server) Addr() string { return s.public.Addr().String() }
+
+// AdminAddr is the admin address, empty when there is none.
+func (s *Server) AdminAddr() string {
+	if s.private == nil {
+		return ""
+	}
+	return s.private.Addr().String()
+}
+
+func (s *Server) openTokens() (err error) {
+	s.tokens, err = auth.New(s.cfg.Auth)
+	return err
+}
+
+func (s *Server) openMarket() (err error) {
+	s.cfg.Broker.Now = func() time.Time { return s.time() }
+	s.cfg.Broker.Epoch = s.cfg.Epoch
+	if s.broker, err = broker.Open(s.cfg.Broker, s.log); err != nil {
+		return err
+	}
+	if s.assets, err = market.NewRegistry(s.cfg.Market.Assets); err != nil {
+		return err
+	}
+	m, err := market.New(s.cfg.Market, s.assets, prices{s.broker, s.log}, s.clock.Now)
+	if err != nil {
+		return err
+	}
+	s.market = &desk{market: m, assets: s.assets, now: s.clock.Now}
+	return s.openFeeds()
+}
+
+func (s *Server) openFeeds() (err error) {
+	for _, name := range s.cfg.Feeds {
+		if name == FeedDemo {
+			s.demo, err = feed.NewDemo(s.cfg.Demo, s.assets, s.market, feed.WallClock{})
+		}
+	}
+	if err == nil && len(s.cfg.Replay) > 0 {
+		cfg := feed.ReplayConfig{Files: s.cfg.Replay, Speed: s.cfg.ReplaySpeed, Loop: s.cfg.ReplayLoop}
+		s.replay, err = feed.NewReplay(cfg, s.assets, s.market, feed.WallClock{}, s.log)
+	}
+	return err
+}
+
+func (s *Server) openListeners() (err error) {
+	if s.public, err = net.Listen("tcp", s.cfg.Listen); err != nil {
+		return fmt.Errorf("public listener: %w", err)
+	}
+	if s.cfg.AdminListen == "" {
+		return nil
+	}
+	if s.private, err = net.Listen("tcp", s.cfg.AdminListen); err != nil {
+		return fmt.Errorf("admin listener: %w", err)
+	}
+	return nil
+}
+
+func (s *Server) openLoops() (err error) {
+	s.session = session.DefaultConfig()
+	s.session.Limits = s.cfg.Limits.Session
+	s.session.Anonymous = s.cfg.Auth.AnonymousChannels
+	s.registry = gateway.NewRegistry(s.cfg.Limits.Door)
+	s.judge = newJudge(s)
+	cfg := eventloop.DefaultConfig()
+	cfg.Kind, cfg.Loops = s.cfg.EventLoop, s.cfg.Loops
+	s.loops, err = eventloop.New(cfg, eventloop.Parts{
+		Shard: func(int) eventloop.Shard { return hub.New(s.shardConfig(), s.clock.Now()) },
+		Clock: s.clock, Handler: s.judge, Reread: s.reread, Log: s.log,
+	})
+	return err
+}
+
+func (s *Server) shardConfig() hub.Config {
+	cfg := hub.DefaultConfig()
+	cfg.Session, cfg.Directory, cfg.Epoch = &s.session, s.assets, s.broker.Epoch()
+	cfg.LogEntries, cfg.LogBytes = s.cfg.Broker.LogEntries, int(s.cfg.Broker.LogBytes)
+	return cfg
+}
+
+func (s *Server) reread(after int64) []*protocol.Publication {
+	return s.broker.Read(after, 1024, nil)
+}
+
+func (s *Server) openDoor() (err error) {
+	cfg := s.cfg.Gateway
+	cfg.Limits = s.cfg.Limits.Door
+	s.gateway, err = gateway.New(cfg, gateway.Parts{
+		Connections: namer{s.loops, s.cfg.Sessions},
+		Tokens:      auth.NewCache(s.tokens), Registry: s.registry,
+		States: states{s.broker}, Signals: signals{s.broker}, Prices: s.market,
+		LastPrices: s.market.last, Assets: s.assetTable, Stats: s.stats, Ready: s.ready,
+		Now: s.time, Log: s.log, Echo: s.cfg.Echo,
+	})
+	if err != nil {
+		return err
+	}
+	s.admin = gateway.NewAdmin(metrics.NewRegistry(version(), s.snapshot), s.tokens, s.log)
+	return nil
+}
+
+func (s *Server) time() time.Time { return time.Unix(0, int64(s.clock.Now())) }
+
+// ready says why clients are not welcome, nil when they are.
+func (s *Server) ready() *protocol.Error {
+	if s.draining.Load() {
+		return &protocol.Error{Code: protocol.Draining, Message: "this server is going away; try another, or again in a moment", RetryAfter: protocol.Second}
+	}
+	return nil
+}
+
+// namer gives each new connection its session id.
+type namer struct {
+	loops *eventloop.Group
+	name  func() string
+}
+
+func (n namer) Adopt(c net.Conn, rest []byte, h hub.Hello) error {
+	if n.name == nil {
+		h.Session = strings.ToLower(rand.Text()[:16])
+	} else {
+		h.Session = n.name()
+	}
+	return n.loops.Adopt(c, rest, h)
+}
+
+// Run serves until ctx is done or a part fails. When ctx is done it asks every
+// connection to move on before it ends.
+func (s *Server) Run(ctx context.Context) error {
+	defer s.Close()
+	// The loops outlive ctx by the time it takes to drain them.
+	late, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	g, early := errgroup.WithContext(ctx)
+	unsubscribe, err := s.broker.Subscribe(s.loops.Publish)
+	if err != nil {
+		return err
+	}
+	defer unsubscribe()
+	g.Go(func() error { return s.loops.Run(late) })
+	g.Go(func() error { return s.judge.run(late) })
+	g.Go(func() error { return s.sources(early) })
+	servers := s.serve(g)
+	g.Go(func() error {
+		<-early.Done()
+		s.drain(servers)
+		end()
+		return nil
+	})
+	if err := g.Wait(); err != nil && !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
+
+// serve starts the HTTP servers.
+func (s *Server) serve(g *errgroup.Group) []*http.Server {
+	run := func(h *http.Server, l net.Listener) *http.Server {
+		g.Go(func() error {
+			if err := h.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+				return err
+			}
+			return nil
+		})
+		return h
+	}
+	servers := []*http.Server{run(s.gateway.Server(), s.gateway.Listen(s.public))}
+	if s.private != nil {
+		servers = append(servers, run(s.admin.Server(), s.private))
+	}
+	return servers
+}
+
+// drain lets no new connection in, gives the open ones a time to leave, and
+// then ends the HTTP servers.
+func (s *Server) drain(servers []*http.Server) {
+	s.draining.Store(true)
+	ctx, cancel := context.WithTimeout(context.Background(), s.cfg.DrainTime+2*time.Second)
+	defer cancel()
+	if s.cfg.DrainTime > 0 {
+		s.loops.Drain(protocol.Time(s.cfg.DrainTime))
+		s.empty(ctx)
+	}
+	for _, h := range servers {
+		if h.Shutdown(ctx) != nil {
+			h.Close()
+		}
+	}
+}
+
+// empty waits until no connection is open, or ctx ends.
+func (s *Server) empty(ctx context.Context) {
+	t := time.NewTicker(20 * time.Millisecond)
+	defer t.Stop()
+	for s.connections(ctx) > 0 {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+	}
+}
+
+// sources runs whatever makes publications.
+func (s *Server) sources(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	if s.demo != nil {
+		g.Go(func() error { return s.demo.Run(ctx) })
+	}
+	if s.replay != nil {
+		g.Go(func() error { return s.replay.Run(ctx) })
+	}
+	g.Go(func() error { return s.everySecond(ctx) })
+	return g.Wait()
+}
