@@ -24,7 +24,8 @@ type Channel struct {
 	Kind  Kind
 }
 
-// A Directory knows the assets: it gives the slug for a slug or ticker.
+// A Directory knows the assets: it gives the slug for a slug, or for a ticker
+// all upper or all lower case. Nothing else has capitals in a channel's name.
 type Directory interface {
 	Slug(asset string) (slug string, ok bool)
 }
@@ -124,11 +125,11 @@ func plainWord(s string) bool {
 }
 
 func invalidChannel(name, why string) *Error {
-	if len(name) > MaxChannel {
-		name = name[:MaxChannel]
-	}
-	return &Error{Code: InvalidChannel, Message: "'" + name + "': " + why}
+	return &Error{Code: InvalidChannel, Message: "'" + clipName(name) + "': " + why}
 }
+
+// clipName shortens a name that is too long to be one before it is echoed.
+func clipName(name string) string { return name[:min(len(name), MaxChannel)] }
 
 // PublishableChannel reports whether clients may send state publications to
 // channel directly: the market channels and test:{name}, but not the two test
@@ -149,6 +150,8 @@ func PublishableChannel(channel string) bool {
 func Shows(topic string, p *Publication) bool {
 	s := p.Signal
 	switch {
+	case s == nil:
+		return false
 	case topic == TestLogChannel || p.Channel == TestLogChannel:
 		return topic == p.Channel
 	case topic == "signals:all":

@@ -36,49 +36,72 @@ const (
 
 // codeRow is what a code means on each transport.
 type codeRow struct {
-	close     int // WebSocket close code, 0 when the code alone does not close
+	close     int  // WebSocket close code that goes with it
+	closes    bool // it always closes; else only the tenth in a minute, or at the door
 	http      int
 	retryable bool
 }
 
 var codeRows = map[Code]codeRow{
-	InvalidMessage:      {4400, 400, false},
-	UnknownType:         {4400, 400, false},
-	InvalidChannel:      {4400, 400, false},
-	InvalidFilter:       {4400, 400, false},
-	ChannelLimit:        {4400, 400, false},
-	Forbidden:           {4403, 403, false},
-	Unauthorized:        {4401, 401, false},
-	RateLimited:         {4529, 429, true},
-	InvalidToken:        {4401, 401, false},
-	ExpiredToken:        {4501, 401, true},
-	AuthTimeout:         {4408, 401, false},
-	Revoked:             {4403, 401, false},
-	Replaced:            {4409, 409, false},
-	UnsupportedProtocol: {4400, 400, false},
-	MessageTooLarge:     {1009, 413, false},
-	ProtocolError:       {1002, 400, false},
-	InvalidUTF8:         {1007, 400, false},
-	ConnectionFull:      {4503, 503, true},
-	Draining:            {1012, 503, true},
-	EpochChanged:        {1012, 503, true},
-	SlowConsumer:        {4508, 503, true},
-	Unrecoverable:       {4400, 410, false},
-	Internal:            {1011, 500, true},
-	IdleTimeout:         {4509, 400, true},
-	Conflict:            {4400, 409, false},
-	NormalClosure:       {1000, 200, false},
+	InvalidMessage:      {4400, false, 400, false},
+	UnknownType:         {4400, false, 400, false},
+	InvalidChannel:      {4400, false, 400, false},
+	InvalidFilter:       {4400, false, 400, false},
+	ChannelLimit:        {4400, false, 400, false},
+	Forbidden:           {4403, false, 403, false},
+	Unauthorized:        {4401, false, 401, false},
+	RateLimited:         {4529, false, 429, true},
+	InvalidToken:        {4401, true, 401, false},
+	ExpiredToken:        {4501, true, 401, true},
+	AuthTimeout:         {4408, true, 401, false},
+	Revoked:             {4403, true, 401, false},
+	Replaced:            {4409, true, 409, false},
+	UnsupportedProtocol: {4400, true, 400, false},
+	MessageTooLarge:     {1009, true, 413, false},
+	ProtocolError:       {1002, true, 400, false},
+	InvalidUTF8:         {1007, true, 400, false},
+	ConnectionFull:      {4503, true, 503, true},
+	Draining:            {1012, true, 503, true},
+	EpochChanged:        {1012, true, 503, true},
+	SlowConsumer:        {4508, true, 503, true},
+	Unrecoverable:       {4400, false, 410, false},
+	Internal:            {1011, true, 500, true},
+	IdleTimeout:         {4509, true, 400, true},
+	Conflict:            {4400, false, 409, false},
+	NormalClosure:       {1000, true, 200, false},
+}
+
+// row is the code's row; a code that has none is a bug here, like Internal.
+func (c Code) row() codeRow {
+	if r, ok := codeRows[c]; ok {
+		return r
+	}
+	return codeRows[Internal]
 }
 
 // Close is the WebSocket close code that goes with c when c closes.
 // 44xx: fix something first; 45xx: come back.
-func (c Code) Close() int { return codeRows[c].close }
+func (c Code) Close() int { return c.row().close }
+
+// Closes reports whether c always ends the connection.
+func (c Code) Closes() bool { return c.row().closes }
 
 // HTTP is the status of an HTTP answer that carries c.
-func (c Code) HTTP() int { return codeRows[c].http }
+func (c Code) HTTP() int { return c.row().http }
 
-// Retryable reports whether the same request may work later, unchanged.
-func (c Code) Retryable() bool { return codeRows[c].retryable }
+// Retryable reports whether coming back may help: at once or later, for
+// EXPIRED_TOKEN with a fresh token.
+func (c Code) Retryable() bool { return c.row().retryable }
+
+// Misuse reports whether c says that the client sent what it should not have:
+// ten of those in a minute close.
+func (c Code) Misuse() bool {
+	switch c {
+	case InvalidMessage, UnknownType, InvalidChannel, InvalidFilter, ChannelLimit:
+		return true
+	}
+	return false
+}
 
 // An Error is what the wire says went wrong.
 type Error struct {

@@ -1,7 +1,13 @@
 package protocol
 
-// MaxID is the longest command id that is echoed, in bytes of JSON.
-const MaxID = 66
+// MaxID is the longest command id, in bytes: of a string without its quotes
+// and escapes, of a number as it is written.
+const MaxID = 64
+
+const (
+	maxT     = 32  // bytes of a ping's t, as written
+	maxItems = 256 // elements of a command's channels: each one refused is answered
+)
 
 // A Command is one message from a client.
 type Command struct {
@@ -66,8 +72,10 @@ func ParseCommand(b []byte) (Command, *Error) {
 			first = err
 		}
 	}
-	if first == nil {
-		first = c.check()
+	// What a type from a later version carries may look wrong here: the client
+	// must hear that the type is unknown.
+	if err := c.check(); err != nil && (first == nil || err.Code == UnknownType) {
+		first = err
 	}
 	return c, first
 }
@@ -79,7 +87,7 @@ func (c *Command) set(key string, v raw) (err *Error) {
 	case "id":
 		return idField(&c.ID, v)
 	case "t":
-		if _, ok := v.float(); !ok {
+		if _, ok := v.float(); !ok || len(v) > maxT {
 			return invalid("'t' must be a number")
 		}
 		c.T = v
@@ -118,7 +126,11 @@ func (c *Command) check() *Error {
 		if c.Token == "" {
 			return invalid("'token' is missing")
 		}
-	case CmdPing, CmdStatus, CmdSeen:
+	case CmdSeen:
+		if c.Offset == 0 {
+			return invalid("'offset' is missing")
+		}
+	case CmdPing, CmdStatus:
 	default:
 		return &Error{Code: UnknownType, Message: "unknown type '" + clip(c.Type) +
 			"'; use auth, subscribe, unsubscribe, ping, status or seen"}
@@ -140,7 +152,9 @@ func parseItems(v raw) ([]Item, *Error) {
 		if err != nil {
 			return nil, err
 		}
-		items = append(items, item)
+		if items = append(items, item); len(items) > maxItems {
+			return nil, invalid("'channels' may have at most 256 elements")
+		}
 	}
 }
 
@@ -157,8 +171,12 @@ func parseItem(v raw) (Item, *Error) {
 		if !ok {
 			break
 		}
-		if err := item.set(key, val); err != nil {
-			return Item{}, err
+		if key == "channel" {
+			if err := textField(&item.Channel, key, val); err != nil {
+				return Item{}, err
+			}
+		} else if err := item.option(key, val); err != nil && item.Err == nil {
+			item.Err = err // of this channel only: the others stream
 		}
 	}
 	if item.Channel == "" {
@@ -167,14 +185,12 @@ func parseItem(v raw) (Item, *Error) {
 	return item, nil
 }
 
-func (it *Item) set(key string, v raw) *Error {
+func (it *Item) option(key string, v raw) (err *Error) {
 	switch key {
-	case "channel":
-		return textField(&it.Channel, key, v)
 	case "since":
 		return textField(&it.Since, key, v)
 	case "filter":
-		it.Filter, it.Err = parseFilter(v)
+		it.Filter, err = parseFilter(v)
 	case "max_rate":
 		r, ok := v.float()
 		if !ok || r <= 0 {
@@ -182,7 +198,7 @@ func (it *Item) set(key string, v raw) *Error {
 		}
 		it.MaxRate = r
 	}
-	return nil
+	return err
 }
 
 func textField(dst *string, key string, v raw) *Error {
@@ -196,13 +212,12 @@ func textField(dst *string, key string, v raw) *Error {
 
 // idField keeps an id as it was written, so that the echo is exact.
 func idField(dst *[]byte, v raw) *Error {
-	_, whole := v.integer()
 	s, text := v.text()
-	if !whole && (!text || len(s) > 64) || len(v) > 6*MaxID {
-		return invalid("'id' must be a string of at most 64 bytes or a whole number")
+	if text && len(s) <= MaxID || v.whole() && len(v) <= MaxID {
+		*dst = v
+		return nil
 	}
-	*dst = v
-	return nil
+	return invalid("'id' must be a string of at most 64 bytes or a whole number")
 }
 
 func instanceField(dst *string, v raw) *Error {

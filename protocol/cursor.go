@@ -20,7 +20,10 @@ func ParseCursor(s string) (Cursor, bool) {
 	}
 	rest, _, _ = strings.Cut(rest, ".")
 	n, err := strconv.ParseUint(rest, 10, 53)
-	return Cursor{epoch, int64(n)}, err == nil
+	if err != nil {
+		return Cursor{}, false
+	}
+	return Cursor{epoch, int64(n)}, true
 }
 
 func validEpoch(s string) bool {

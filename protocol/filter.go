@@ -33,6 +33,11 @@ const (
 	MaxFilterValues = 50
 )
 
+// Empty reports whether the filter lets everything through.
+func (f *Filter) Empty() bool {
+	return len(f.Type)+len(f.Entity)+len(f.Source)+len(f.Severity) == 0 && f.MinConfidence == 0
+}
+
 // Lets reports whether the filter lets s through. A nil filter lets all.
 func (f *Filter) Lets(s *Signal) bool {
 	if f == nil {
@@ -50,7 +55,7 @@ func overlap(a, b []string) bool {
 }
 
 // AppendFilter appends the filter's canonical JSON: equal filters give equal
-// bytes, whatever order their lists came in.
+// bytes. Lists are written as they are; ParseFilter has sorted them.
 func AppendFilter(dst []byte, f *Filter) []byte {
 	dst = append(dst, '{')
 	dst = appendList(dst, "type", f.Type)

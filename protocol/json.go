@@ -1,6 +1,7 @@
 package protocol
 
 import (
+	"bytes"
 	"errors"
 	"math"
 	"strconv"
@@ -19,6 +20,7 @@ var (
 	errDepth     = errors.New("nested more than 32 deep")
 	errDuplicate = errors.New("an object has the same key twice")
 	errText      = errors.New("a string holds a lone surrogate or bytes that are not UTF-8")
+	errNUL       = errors.New("a string holds the character NUL")
 	errNumber    = errors.New("a number is out of range")
 )
 
@@ -130,7 +132,7 @@ func skipKey(b []byte, seen *keySet) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !seen.add(rawText(b[:len(b)-len(rest)])) {
+	if !seen.add(b[1 : len(b)-len(rest)-1]) {
 		return nil, errDuplicate
 	}
 	if rest = skipSpace(rest); len(rest) == 0 || rest[0] != ':' {
@@ -143,14 +145,19 @@ func skipKey(b []byte, seen *keySet) ([]byte, error) {
 // short scan handles without allocation; a large one gets a map, so that time
 // stays linear.
 type keySet struct {
-	few  [12]string
+	few  [12][]byte
 	n    int
 	many map[string]struct{}
 }
 
-func (s *keySet) add(key string) bool {
+// add takes a key between its quotes; escapes are undone, so that two
+// spellings of one key are the same.
+func (s *keySet) add(key []byte) bool {
+	if bytes.IndexByte(key, '\\') >= 0 {
+		key = unescape(key)
+	}
 	for _, k := range s.few[:s.n] {
-		if k == key {
+		if bytes.Equal(k, key) {
 			return false
 		}
 	}
@@ -162,8 +169,8 @@ func (s *keySet) add(key string) bool {
 	if s.many == nil {
 		s.many = make(map[string]struct{})
 	}
-	_, twice := s.many[key]
-	s.many[key] = struct{}{}
+	_, twice := s.many[string(key)]
+	s.many[string(key)] = struct{}{}
 	return !twice
 }
 
@@ -203,7 +210,10 @@ func escapeLen(b []byte) (int, error) {
 	case '"', '\\', '/', 'b', 'f', 'n', 'r', 't':
 		return 2, nil
 	case 'u':
-		_, n, err := unicodeEscape(b)
+		r, n, err := unicodeEscape(b)
+		if err == nil && r == 0 {
+			err = errNUL
+		}
 		return n, err
 	}
 	return 0, errSyntax

@@ -83,6 +83,7 @@ var checkCases = []struct {
 	{"first of many keys twice", `{"a":1,"b":1,"c":1,"d":1,"e":1,"f":1,"g":1,"h":1,"i":1,"j":1,"k":1,"l":1,"m":1,"a":1}`, errDuplicate},
 	{"33 deep", strings.Repeat("[", 33) + strings.Repeat("]", 33), errDepth},
 	{"33 deep in objects", strings.Repeat(`{"a":`, 33) + `1` + strings.Repeat(`}`, 33), errDepth},
+	{"NUL", `"a\u0000"`, errNUL},
 	{"high surrogate alone", `"\ud83d"`, errText},
 	{"high surrogate before text", `"\ud83dx"`, errText},
 	{"low surrogate alone", `"\ude00"`, errText},

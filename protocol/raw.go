@@ -81,6 +81,15 @@ func (v raw) integer() (int64, bool) {
 	return n, true
 }
 
+// whole reports whether v is a number of digits only, of any size.
+func (v raw) whole() bool {
+	d := v
+	if d.kind() == '-' {
+		d = d[1:]
+	}
+	return len(d) > 0 && digits(d) == len(d)
+}
+
 func (v raw) float() (float64, bool) {
 	if k := v.kind(); k != '-' && (k < '0' || k > '9') {
 		return 0, false
@@ -179,6 +188,9 @@ func AppendString(dst []byte, s string) []byte {
 // AppendFloat appends f in its shortest form that reads back the same, without
 // an exponent where a person would write none.
 func AppendFloat(dst []byte, f float64) []byte {
+	if math.IsNaN(f) || math.IsInf(f, 0) {
+		return append(dst, "null"...) // JSON has no such number
+	}
 	if a := math.Abs(f); a != 0 && (a < 1e-9 || a >= 1e21) {
 		return strconv.AppendFloat(dst, f, 'e', -1, 64)
 	}

@@ -13,12 +13,22 @@ import (
 )
 
 // check parses every Go file of the tree, whatever its build tags, and returns
-// a line for each rule that is broken, sorted. It reads the files itself
-// because go test caches results by the files a test opens: one that runs
-// go list is answered from the cache and misses the violation.
+// a line for each rule that is broken, sorted.
 func check(tree fs.FS, r rules) ([]string, error) {
 	c := checker{rules: r, fset: token.NewFileSet(), dirs: map[string]bool{}, used: map[string]bool{}}
-	err := fs.WalkDir(tree, ".", func(name string, d fs.DirEntry, err error) error {
+	if err := goFiles(tree, c.file); err != nil {
+		return nil, err
+	}
+	c.unused()
+	slices.Sort(c.broken)
+	return slices.Compact(c.broken), nil
+}
+
+// goFiles calls do with each Go file of the tree. The files are read here
+// because go test caches results by the files a test opens: one that runs
+// go list is answered from the cache and misses the violation.
+func goFiles(tree fs.FS, do func(name string, text []byte) error) error {
+	return fs.WalkDir(tree, ".", func(name string, d fs.DirEntry, err error) error {
 		switch {
 		case err != nil:
 			return err
@@ -31,14 +41,8 @@ func check(tree fs.FS, r rules) ([]string, error) {
 		if err != nil {
 			return err
 		}
-		return c.file(name, text)
+		return do(name, text)
 	})
-	if err != nil {
-		return nil, err
-	}
-	c.unused()
-	slices.Sort(c.broken)
-	return slices.Compact(c.broken), nil
 }
 
 // ignored tells the directories that the go command does not look into, and

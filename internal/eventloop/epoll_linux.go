@@ -63,7 +63,10 @@ func (e *epoll) poll() int {
 // wait parks the goroutine, not a thread: the epoll descriptor itself is
 // watched by Go's poller, so with one core the goroutines that publish run at
 // once. The read deadline is the timer, and a kick moves it into the past,
-// which costs no system call.
+// which costs no system call. CPU of one publication read from a socket and
+// written to one client, on 1 and on 2 processors: 44 and 51-69 us; with an
+// eventfd as the kick 43-50 and 56-76; with a thread blocked in epoll_wait 53
+// and 81-89. Large fan-outs do not differ.
 func (e *epoll) wait(d time.Duration) error {
 	e.n, e.err = -1, nil
 	if d > 0 {

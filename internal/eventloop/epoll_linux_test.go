@@ -1,6 +1,7 @@
 package eventloop
 
 import (
+	"errors"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -40,4 +41,34 @@ func TestSocketOptions(t *testing.T) {
 		})
 	}
 	b.sum()
+}
+
+// Without a descriptor to spare a connection is refused, and the next one is
+// adopted when there is.
+func TestNoDescriptorsLeft(t *testing.T) {
+	b := newBed(t, config(KindEpoll, 1), nil)
+	client, server := b.pair()
+	defer client.Close()
+	var was unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &was); err != nil {
+		t.Fatal(err)
+	}
+	none := unix.Rlimit{Cur: 1, Max: was.Max}
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &none); err != nil {
+		t.Fatal(err)
+	}
+	err := b.group.Adopt(server, nil, hub.Hello{})
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &was); err != nil {
+		t.Fatal(err)
+	}
+	if !errors.Is(err, unix.EMFILE) {
+		t.Errorf("Adopt: %v, want EMFILE", err)
+	}
+	if got := readAll(t, client); got != "" {
+		t.Errorf("read %q", got)
+	}
+	next := b.connect("quit\n", hub.Hello{})
+	if got := readAll(t, next); got != "bye\n" {
+		t.Errorf("got %q", got)
+	}
 }

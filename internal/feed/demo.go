@@ -25,7 +25,7 @@ func DefaultDemoConfig() DemoConfig { return DemoConfig{Seed: 1, Rate: 25} }
 
 func (c DemoConfig) validate() error {
 	if !(c.Rate > 0 && c.Rate <= 10_000) {
-		return fmt.Errorf("demo: Rate %v is not above 0 and at most 10000", c.Rate)
+		return fmt.Errorf("demo.rate is %v: use more than 0 and at most 10000", c.Rate)
 	}
 	return nil
 }

@@ -84,7 +84,7 @@ type Asset struct {
 }
 
 // Parts are what a Gateway is joined with. Connections, Tokens, Registry and
-// Log are needed; a route whose part is nil answers 404.
+// Log are needed; what has no part is not served.
 type Parts struct {
 	Connections adopter
 	Tokens      verifier

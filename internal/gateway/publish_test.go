@@ -1,13 +1,8 @@
 package gateway
 
 import (
-	"bufio"
-	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
-	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"reflect"
@@ -15,7 +10,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-	"unicode/utf8"
 
 	"cryptointel/protocol"
 )
@@ -287,203 +281,6 @@ func TestPublishFailures(t *testing.T) {
 				}
 			})
 		}
-	}
-}
-
-// What the scanner accepts encoding/json reads the same; what it refuses as
-// bad syntax encoding/json refuses too.
-func FuzzParse(f *testing.F) {
-	for _, s := range []string{
-		`{"type":"price_update","channel":"test:c1","data":{"price":1.5,"metadata":{"_fb":"00017","pad":"x"}}}`,
-		`[{"type":"signal_alert","data":{"id":"x","type":"a","entities":["b"],"confidence":0.9,"metadata":{ "k" : [1, 2e3, -0.5, true, null]}}},{}]`,
-		`{"a":"\ud83d\ude00\u00e9\n","a\u0062":1}`, `{"k":1,"k":2}`, ` [ ] `, `{"n":1e400}`, `{"n":-0}`, `{"n":01}`, `[`, `[{"data":`, "{\"s\":\"\xff\"}", `[[[[]]]]`,
-	} {
-		f.Add([]byte(s))
-	}
-	run := newPublishRun()
-	f.Fuzz(func(t *testing.T, b []byte) {
-		run.body = b
-		err := run.parse()
-		valid := json.Valid(b)
-		if run.scan.fault == faultSyntax && valid {
-			t.Fatalf("refused what is JSON: %q", b)
-		}
-		if err != nil {
-			return
-		}
-		if !valid || !utf8.Valid(b) {
-			t.Fatalf("accepted what is not JSON: %q", b)
-		}
-		checkMessages(t, run, b)
-	})
-}
-
-// checkMessages compares what was found in b with what encoding/json finds.
-func checkMessages(t *testing.T, run *publishRun, b []byte) {
-	t.Helper()
-	var list []json.RawMessage
-	if run.list {
-		if err := json.Unmarshal(b, &list); err != nil {
-			t.Fatal(err)
-		}
-	} else {
-		list = []json.RawMessage{b}
-	}
-	if len(list) != len(run.messages) {
-		t.Fatalf("%q: got %d messages, want %d", b, len(run.messages), len(list))
-	}
-	for i := range list {
-		var fields map[string]json.RawMessage
-		if json.Unmarshal(list[i], &fields) != nil {
-			continue // not an object
-		}
-		m := &run.messages[i]
-		same(t, fields["type"], m.kind.of(b))
-		same(t, fields["channel"], m.channel.of(b))
-		checkText(t, m.channel.of(b))
-		if !m.data.present() {
-			continue
-		}
-		var compact bytes.Buffer
-		if err := json.Compact(&compact, fields["data"]); err != nil {
-			t.Fatal(err)
-		}
-		same(t, compact.Bytes(), run.payloadCopy(m))
-		var data map[string]json.RawMessage
-		if err := json.Unmarshal(fields["data"], &data); err != nil {
-			t.Fatal(err)
-		}
-		for key, want := range data {
-			if known, ok := fieldOf([]byte(key)); ok {
-				same(t, want, m.fields[known].of(b))
-				checkText(t, want)
-				checkTexts(t, want)
-			}
-		}
-	}
-}
-
-func same(t *testing.T, want, got []byte) {
-	t.Helper()
-	if !bytes.Equal(want, got) {
-		t.Fatalf("got %q, want %q", got, want)
-	}
-}
-
-func checkText(t *testing.T, v []byte) {
-	t.Helper()
-	var want *string
-	err := json.Unmarshal(v, &want)
-	got, ok := textOf(v)
-	if isText := err == nil && want != nil; ok != isText || ok && got != *want {
-		t.Fatalf("text of %q: got %q, %v", v, got, ok)
-	}
-	if f, ok := numberOf(v); ok {
-		var want float64
-		if err := json.Unmarshal(v, &want); err != nil || f != want {
-			t.Fatalf("number of %q: got %v, want %v (%v)", v, f, want, err)
-		}
-	}
-}
-
-func checkTexts(t *testing.T, v []byte) {
-	t.Helper()
-	got, ok := textsOf(v, 1000)
-	var want []*string
-	all := json.Unmarshal(v, &want) == nil && v[0] == '['
-	for i := range want {
-		all = all && want[i] != nil
-	}
-	if ok != all || ok && len(got) != len(want) {
-		t.Fatalf("texts of %q: got %q, %v", v, got, ok)
-	}
-	for i := range got {
-		if ok && got[i] != *want[i] {
-			t.Fatalf("texts of %q: got %q", v, got)
-		}
-	}
-}
-
-// blank is an http.ResponseWriter that keeps nothing.
-type blank struct{ h http.Header }
-
-func (b *blank) Header() http.Header         { return b.h }
-func (b *blank) Write(p []byte) (int, error) { return len(p), nil }
-func (b *blank) WriteHeader(int)             {}
-
-// BenchmarkPublish is the handler alone: what a request costs on top of
-// net/http.
-func BenchmarkPublish(b *testing.B) {
-	h := newHarness(b, func(_ *Config, p *Parts) { p.Tokens = oneGrant{}; p.States = nowhere{} })
-	body := strings.NewReader("")
-	r := httptest.NewRequest(http.MethodPost, "/api/v1/publish", body)
-	r.Header.Set("Authorization", "Bearer x")
-	w := &blank{h: http.Header{}}
-	b.ReportAllocs()
-	for b.Loop() {
-		body.Reset(floodMessage)
-		clear(w.h)
-		r.Body = io.NopCloser(body)
-		h.ServeHTTP(w, r)
-	}
-}
-
-const floodMessage = `{"type":"price_update","channel":"test:c1","data":{"price":1.5,"metadata":{"_fb":"000000000000000000000000000000000","symbol":"test:c1","price":97123.45,"change":-1.25,"pad":"xxxxxxxxxxxxxxxxxxxxxxxxxxxxx"}}}`
-
-type oneGrant struct{}
-
-func (oneGrant) Verify(string, time.Time) (*protocol.Grant, error) {
-	return &protocol.Grant{Subject: "bench", Publish: []string{"*"}}, nil
-}
-
-type nowhere struct{}
-
-func (nowhere) Publish(context.Context, *protocol.Publication) (int64, error) {
-	return 1764678600123456, nil
-}
-
-// BenchmarkPublishPipelined is a flood over one socket, net/http included,
-// with the client on the same machine.
-func BenchmarkPublishPipelined(b *testing.B) {
-	h := newHarness(b, func(_ *Config, p *Parts) { p.Tokens = oneGrant{}; p.States = nowhere{} })
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		b.Fatal(err)
-	}
-	srv := h.Server()
-	go srv.Serve(h.Listen(l))
-	defer srv.Close()
-	c, err := net.Dial("tcp", l.Addr().String())
-	if err != nil {
-		b.Fatal(err)
-	}
-	request := []byte("POST /api/v1/publish HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer x\r\nContent-Type: application/json\r\nContent-Length: " +
-		strconv.Itoa(len(floodMessage)) + "\r\n\r\n" + floodMessage)
-	answers := bufio.NewReaderSize(c, 64<<10)
-	const window = 64
-	b.ReportAllocs()
-	for n := 0; b.Loop(); n++ {
-		if _, err := c.Write(request); err != nil {
-			b.Fatal(err)
-		}
-		if n >= window {
-			readAnswer(b, answers)
-		}
-	}
-}
-
-func readAnswer(b *testing.B, r *bufio.Reader) {
-	for {
-		line, err := r.ReadSlice('\n')
-		if err != nil {
-			b.Fatal(err)
-		}
-		if len(line) == 2 {
-			break
-		}
-	}
-	if line, err := r.ReadSlice('}'); err != nil || !bytes.HasPrefix(line, []byte(`{"id":`)) {
-		b.Fatalf("got %q, %v", line, err)
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"reflect"
-	"runtime"
 	"slices"
 	"strconv"
 	"sync"
@@ -368,41 +367,5 @@ func TestRegistryShrinks(t *testing.T) {
 	owner, _, _, err := r.Claim(ClaimRequest{User: "3", Owner: owners[3]}, second)
 	if err != nil || owner != owners[3] {
 		t.Errorf("after shrinking: got %d, %v", owner, err)
-	}
-}
-
-// BenchmarkRegistry10k reports what a connection costs with 10,000 users that
-// have an instance each, all within the minute.
-func BenchmarkRegistry10k(b *testing.B) {
-	users := make([]string, 10_000)
-	for i := range users {
-		users[i] = "user-" + strconv.Itoa(i)
-	}
-	b.ReportAllocs()
-	for b.Loop() {
-		before := heap()
-		r := NewRegistry(DefaultConfig().Limits)
-		for i, u := range users {
-			r.Claim(ClaimRequest{User: u, Instance: "phone", Conn: ConnID(i)}, second)
-		}
-		b.ReportMetric(float64(heap()-before)/float64(len(users)), "heap-B/conn")
-		runtime.KeepAlive(r)
-	}
-}
-
-func heap() int64 {
-	runtime.GC()
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return int64(m.HeapAlloc)
-}
-
-func BenchmarkClaimRelease(b *testing.B) {
-	r := NewRegistry(Limits{ConnectionsPerUser: 20})
-	req := ClaimRequest{User: "user-123456", Instance: "7b1c-phone", Conn: 7}
-	b.ReportAllocs()
-	for b.Loop() {
-		owner, _, _, _ := r.Claim(req, second)
-		r.Release(owner)
 	}
 }

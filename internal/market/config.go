@@ -27,10 +27,10 @@ func DefaultConfig() Config {
 
 func (c Config) validate() error {
 	if c.StaleAfter < 0 {
-		return fmt.Errorf("market: StaleAfter %v is negative", c.StaleAfter)
+		return fmt.Errorf("market.stale_after is %v: it may not be negative", c.StaleAfter)
 	}
 	if c.MaxSources < 0 {
-		return fmt.Errorf("market: MaxSources %d is negative", c.MaxSources)
+		return fmt.Errorf("market.max_sources is %d: it may not be negative", c.MaxSources)
 	}
 	return nil
 }

@@ -29,7 +29,7 @@ func (s *step) command(b []byte) {
 	switch {
 	case err != nil:
 		s.strike(cmd.ID, "", err)
-	case s.held():
+	case s.held() || s.overtakes(&cmd):
 		s.enqueue(cmd, b)
 	case s.needsAuth(&cmd):
 		s.awaitAuth(cmd, b)
@@ -62,7 +62,7 @@ func (s *step) refuse(id []byte, channel string, err *protocol.Error) {
 // strike refuses a command; the tenth in a minute that the client should never
 // have sent closes.
 func (s *step) strike(id []byte, channel string, err *protocol.Error) {
-	if err.Code.Close() != protocol.InvalidMessage.Close() {
+	if !err.Code.Misuse() {
 		s.refuse(id, channel, err)
 		return
 	}
@@ -107,7 +107,7 @@ func (s *step) reevaluate() {
 	st := s.st
 	for i := len(st.Subs) - 1; i >= 0; i-- {
 		sub := st.Subs[i]
-		if s.allowed(sub.Name, sub.Topic) && (sub.Kind == protocol.State || sameFilter(sub.Bound, st.Grant.Filter)) {
+		if s.allowed(sub.Name, sub.Topic) && (sub.Kind == protocol.State || sameFilter(sub.Bound, s.known(st.Grant.Filter))) {
 			continue
 		}
 		s.drop(i)

@@ -24,6 +24,25 @@ func (s *step) tidy() {
 // held reports whether commands must wait for the log's head.
 func (s *step) held() bool { return s.st.Queue != nil && s.st.Queue.Hold != 0 }
 
+// overtakes reports whether a waiting command names a channel of cmd. What is
+// said about one channel runs in the order in which it was said: a change in
+// place that ran before the resume it follows would begin at the head, and the
+// client would take that for where its cursor is.
+func (s *step) overtakes(cmd *protocol.Command) bool {
+	if s.st.Queue == nil {
+		return false
+	}
+	for _, b := range s.st.Queue.Commands {
+		waiting, _ := protocol.ParseCommand(b)
+		for _, it := range waiting.Channels {
+			if named(cmd.Channels, it.Channel) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // needsAuth reports whether the command must wait for a token: it names a
 // channel that anonymous clients may not follow and there is no token yet, or
 // it is a second auth while the first is being verified.

@@ -107,7 +107,26 @@ func (s *step) spec(item protocol.Item) (*Spec, *protocol.Error) {
 	if g := s.st.Grant; g != nil {
 		bound = g.Filter
 	}
-	return newSpec(ch, item.Filter, bound, 0), nil
+	return newSpec(ch, s.known(item.Filter), s.known(bound), 0), nil
+}
+
+// known is the filter with tickers among its entities taken for the assets
+// they name, as signals:entity:{ticker} is; nil for one that filters nothing.
+func (s *step) known(f *protocol.Filter) *protocol.Filter {
+	if f == nil || f.Empty() {
+		return nil
+	}
+	g := *f
+	g.Entity = nil
+	for _, e := range f.Entity {
+		if slug, ok := s.env.Directory.Slug(e); ok {
+			e = slug
+		}
+		g.Entity = append(g.Entity, e)
+	}
+	slices.Sort(g.Entity)
+	g.Entity = slices.Compact(g.Entity)
+	return &g
 }
 
 func (s *step) notAllowed(channel string) *protocol.Error {
