@@ -69,7 +69,7 @@ func DefaultConnect() ConnectConfig {
 
 // Load is how publications are made, and for how long.
 type Load struct {
-	PublishURL string        `help:"Where to publish; by default /api/v1/publish of the server."`
+	PublishURL string        `name:"publish-url" help:"Where to publish; by default /api/v1/publish of the server."`
 	Flood      int           `help:"Afterwards measure a flood with this many publications under way; 0: none."`
 	Pipeline   int           `help:"Publish requests under way on a connection before the first is answered." default:"16"`
 	Publishers int           `help:"Connections that publish; a channel stays with one of them." default:"1"`
@@ -90,7 +90,7 @@ type FanoutConfig struct {
 	Target
 	Load
 	N           int       `name:"n" short:"n" help:"Subscribers." default:"10000"`
-	PublishRate []float64 `help:"Publications a second; several are measured one after the other." default:"10"`
+	PublishRate []float64 `name:"publish-rate" help:"Publications a second; several are measured one after the other." default:"10"`
 	Floor       bool      `help:"Then measure the same against a bare server that frames once and does one send for each delivery, and print the ratio."`
 
 	// FloorCommand starts FloorConfig.Run in a process of its own, like
@@ -112,7 +112,7 @@ type ChannelsConfig struct {
 	N           int       `name:"n" short:"n" help:"Connections." default:"10000"`
 	Subs        int       `help:"Channels each connection follows." default:"5"`
 	Channels    int       `help:"Channels there are." default:"100"`
-	PublishRate []float64 `help:"Publications a second over all channels; several are measured one after the other." default:"100,1000"`
+	PublishRate []float64 `name:"publish-rate" help:"Publications a second over all channels; several are measured one after the other." default:"100,1000"`
 }
 
 // DefaultChannels is 10,000 connections on 5 of 100 channels, at 100 and at

@@ -221,11 +221,11 @@ type runningFloor struct {
 
 // startFloor runs the floor in a process of its own, or without a command in a
 // thread of this one. stop must be called.
-func startFloor(ctx context.Context, command []string) (*runningFloor, error) {
+func startFloor(ctx context.Context, command []string, like int) (*runningFloor, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	r, err := (*runningFloor)(nil), error(nil)
 	if len(command) > 0 {
-		r, err = floorProcess(ctx, cancel, command)
+		r, err = floorProcess(ctx, cancel, command, like)
 	} else {
 		r, err = floorThread(ctx, cancel)
 	}
@@ -235,13 +235,13 @@ func startFloor(ctx context.Context, command []string) (*runningFloor, error) {
 	return r, err
 }
 
-func floorProcess(ctx context.Context, cancel func(), command []string) (*runningFloor, error) {
+func floorProcess(ctx context.Context, cancel func(), command []string, like int) (*runningFloor, error) {
 	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		return nil, fmt.Errorf("bench: floor: %w", err)
 	}
-	if err := cmd.Start(); err != nil {
+	if err := onCoresOf(like, cmd.Start); err != nil {
 		return nil, fmt.Errorf("bench: floor: %w", err)
 	}
 	stop := func() {
@@ -254,6 +254,28 @@ func floorProcess(ctx context.Context, cancel func(), command []string) (*runnin
 		return nil, fmt.Errorf("bench: floor: %v said no address: %w", command, err)
 	}
 	return &runningFloor{addr: strings.TrimSpace(addr), cpu: processClock(cmd.Process.Pid), stop: stop}, nil
+}
+
+// onCoresOf starts a process on the cores that another one may use, so that
+// the floor has what the measured server has. pid 0 changes nothing.
+func onCoresOf(pid int, start func() error) error {
+	if pid == 0 {
+		return start()
+	}
+	var own, other unix.CPUSet
+	runtime.LockOSThread() // a new process begins with the cores of the thread that starts it
+	defer runtime.UnlockOSThread()
+	if unix.SchedGetaffinity(0, &own) != nil || unix.SchedGetaffinity(pid, &other) != nil {
+		return start()
+	}
+	if err := unix.SchedSetaffinity(0, &other); err != nil {
+		return fmt.Errorf("use the cores of process %d: %w", pid, err)
+	}
+	err := start()
+	if back := unix.SchedSetaffinity(0, &own); err == nil {
+		err = back
+	}
+	return err
 }
 
 func floorThread(ctx context.Context, cancel func()) (*runningFloor, error) {

@@ -163,7 +163,7 @@ func (c FanoutConfig) compare(ctx context.Context, r *report, t *trial, server [
 	if err := pause(ctx, time.Second); err != nil {
 		return err
 	}
-	f, err := startFloor(ctx, c.FloorCommand)
+	f, err := startFloor(ctx, c.FloorCommand, c.PID)
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package feed
 import (
 	"math"
 	"math/rand/v2"
+	"strconv"
 
 	"cryptointel/internal/market"
 	"cryptointel/protocol"
@@ -141,14 +142,20 @@ func (c *coin) trade(price, dollars float64) {
 	p.size, p.dollars = p.size+dollars/price, p.dollars+dollars
 }
 
+// asQuoted is a price with the decimals an exchange would give it.
+func asQuoted(price float64) float64 {
+	quoted, _ := strconv.ParseFloat(priceText(price), 64) // it is a number: we wrote it
+	return quoted
+}
+
 // day is the last 24 hours as an exchange would give them.
 func (c *coin) day(price float64) market.Day {
 	p := &c.past[c.newest]
 	return market.Day{
 		Has:         true,
 		Open:        c.whole.open,
-		High:        max(c.whole.high, p.high, price),
-		Low:         min(c.whole.low, p.low, price),
+		High:        asQuoted(max(c.whole.high, p.high, price)),
+		Low:         asQuoted(min(c.whole.low, p.low, price)),
 		Volume:      c.whole.size + p.size,
 		QuoteVolume: c.whole.dollars + p.dollars,
 	}
