@@ -75,7 +75,7 @@ func (l *loop) received(ref hub.Ref, b []byte) {
 func (l *loop) eof(ref hub.Ref) {
 	r := l.records.at(ref.Slot)
 	r.state |= ended
-	if r.state.has(finished) && !r.state.has(blocked) {
+	if r.state.has(finished) && !r.state.busy() {
 		l.end(ref)
 		return
 	}
@@ -96,7 +96,7 @@ func (l *loop) endHalves() {
 		r := l.records.live(ref)
 		switch {
 		case r == nil:
-		case pending || r.state.has(blocked):
+		case pending || r.state.busy():
 			keep = append(keep, ref)
 		default:
 			l.end(ref)
@@ -110,7 +110,7 @@ func (l *loop) writable(ref hub.Ref) {
 	r := l.records.at(ref.Slot)
 	r.state &^= blocked
 	switch {
-	case r.state.has(finished | ended):
+	case r.state.has(finished|ended) && !r.state.busy():
 		l.end(ref)
 	case !r.state.has(finished):
 		l.shard.Writable(ref.Slot, l.now)
@@ -126,7 +126,7 @@ func (l *loop) finishOne(ref hub.Ref) {
 	}
 	r.state |= finished
 	l.sock.hush(ref)
-	if r.state.has(ended) && !r.state.has(blocked) {
+	if r.state.has(ended) && !r.state.busy() {
 		l.end(ref)
 		return
 	}

@@ -10,11 +10,14 @@ import (
 	"cryptointel/internal/hub"
 )
 
-const firstRead = 1 << 10 // a reader's buffer to begin with
+const (
+	firstRead = 1 << 10  // a reader's buffer to begin with
+	nextBytes = 64 << 10 // may wait for a writer
+)
 
 // portable is the sockets of a loop on any system and over any net.Conn: a
-// goroutine a connection reads, and a write is handed to a goroutine of its
-// own, at most one a connection. Both answer through the inbox.
+// goroutine a connection reads, and what is written is copied for a goroutine
+// of its own, at most one a connection. Both answer through the inbox.
 type portable struct {
 	l      *loop
 	tasks  sync.WaitGroup // every reader, writer and closer
@@ -24,13 +27,13 @@ type portable struct {
 }
 
 // A peer is one connection. The loop owns it; out belongs to the writer while
-// writing is set.
+// the record says sending.
 type peer struct {
-	ref     hub.Ref
-	conn    net.Conn
-	taken   chan struct{} // to the reader: the loop is done with the bytes
-	out     []byte
-	writing bool
+	ref   hub.Ref
+	conn  net.Conn
+	taken chan struct{} // to the reader: the loop is done with the bytes
+	out   []byte        // what the writer writes
+	next  []byte        // what it writes then: one block, or more up to nextBytes
 }
 
 func newPortable(l *loop) sockets {
@@ -110,16 +113,27 @@ func (p *portable) haveRead(c *peer, b []byte, err error) {
 	}
 }
 
-// write copies b for the writer. The connection is full while that is under
-// way: the next block is made when this one is through, with all that has come
-// up meanwhile.
+// write copies b for the writer. While that has a block under way some more may
+// wait for it, as a kernel's buffer would let it: a client that reads is not
+// full just because two publications came in a row.
 func (p *portable) write(slot hub.Slot, b []byte) (n int, full bool, err error) {
-	c := p.conns[slot]
-	if c.writing {
+	c, r := p.conns[slot], p.l.records.at(slot)
+	switch {
+	case r.state.has(finished): // the peer was told that nothing more comes
+	case !r.state.has(sending):
+		c.out = append(c.out[:0], b...)
+		p.start(c, r)
+	case len(c.next) > 0 && len(c.next)+len(b) > nextBytes:
 		return 0, true, nil
+	default:
+		c.next = append(c.next, b...)
 	}
-	c.writing = true
-	c.out = append(c.out[:0], b...)
+	return len(b), false, nil
+}
+
+// start lets a writer write what is in out.
+func (p *portable) start(c *peer, r *record) {
+	r.state |= sending
 	p.tasks.Go(func() {
 		err := c.conn.SetWriteDeadline(time.Now().Add(stuckTime))
 		if err == nil {
@@ -127,11 +141,9 @@ func (p *portable) write(slot hub.Slot, b []byte) (n int, full bool, err error) 
 		}
 		p.l.in.post(func() { p.haveWritten(c, err) })
 	})
-	return len(b), true, nil
 }
 
 func (p *portable) haveWritten(c *peer, err error) {
-	c.writing = false
 	r := p.l.records.live(c.ref)
 	switch {
 	case r == nil:
@@ -139,22 +151,37 @@ func (p *portable) haveWritten(c *peer, err error) {
 	case err != nil:
 		p.l.end(c.ref)
 		return
-	case r.state.has(finished):
+	}
+	r.state &^= sending
+	if len(c.next) > 0 {
+		c.out, c.next = c.next, c.out[:0]
+		p.start(c, r)
+	} else {
+		p.rest(c, r)
+	}
+	if r.state.has(blocked) {
+		p.l.writable(c.ref)
+	}
+}
+
+// rest is when all is written: idle connections keep no large buffers.
+func (p *portable) rest(c *peer, r *record) {
+	if cap(c.out) > firstRead {
+		c.out = nil
+	}
+	c.next = nil
+	if r.state.has(finished) {
 		p.shut(c)
 	}
-	if cap(c.out) > firstRead {
-		c.out = nil // idle connections keep no large buffers
-	}
-	p.l.writable(c.ref)
 }
 
 // deaf: the reader has returned by itself.
 func (p *portable) deaf(hub.Ref) {}
 
-// hush waits for the block under way: haveWritten comes back to it.
+// hush waits for what is under way: the writer comes back to it.
 func (p *portable) hush(ref hub.Ref) {
-	if c := p.conns[ref.Slot]; !c.writing {
-		p.shut(c)
+	if !p.l.records.at(ref.Slot).state.has(sending) {
+		p.shut(p.conns[ref.Slot])
 	}
 }
 

@@ -18,7 +18,11 @@ const (
 	ended                      // the peer sends no more
 	finished                   // the shard sends no more: waiting for the peer
 	blocked                    // the socket takes no more for now
+	sending                    // portable only: a writer has bytes under way
 )
+
+// busy reports whether bytes that were to be sent may not have been.
+func (s state) busy() bool { return s&(blocked|sending) != 0 }
 
 func (s state) has(bits state) bool { return s&bits == bits }
 

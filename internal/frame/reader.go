@@ -69,8 +69,11 @@ func (r *Reader) Feed(b []byte) {
 // is never idle: a new one would read what must be ignored.
 func (r *Reader) Idle() bool {
 	return len(r.in) == 0 && r.headLen == 0 && !r.within &&
-		r.kind == Continuation && r.err == nil && !r.ended
+		!r.Open() && r.err == nil && !r.ended
 }
+
+// Open reports whether a message has begun and not ended.
+func (r *Reader) Open() bool { return r.kind != Continuation }
 
 // Held is how many bytes of memory the Reader keeps beside itself.
 func (r *Reader) Held() int { return cap(r.msg) + cap(r.ctrl) }
@@ -131,7 +134,7 @@ func (r *Reader) begin(limit int) *Error {
 		n := copy(r.head[r.headLen:], r.in)
 		b = r.head[:int(r.headLen)+n]
 	}
-	h, n, fail := parseHeader(b, r.kind != Continuation)
+	h, n, fail := parseHeader(b, r.Open())
 	if fail != nil {
 		return fail
 	}

@@ -34,6 +34,9 @@ func (g *Gateway) websocket(w http.ResponseWriter, r *http.Request) {
 	}
 	hs, bad := readHandshake(r)
 	if bad != nil {
+		// RFC 9112, section 6.3: when a proxy may have understood the length of
+		// the request in another way, nothing behind it is read as a request.
+		w.Header().Set("Connection", "close")
 		if bad.status == http.StatusUpgradeRequired {
 			w.Header().Set("Sec-WebSocket-Version", "13")
 		}

@@ -1,6 +1,8 @@
 package hub
 
 import (
+	"slices"
+
 	"cryptointel/internal/session"
 	"cryptointel/protocol"
 )
@@ -19,15 +21,25 @@ func (s *Shard) step(slot Slot, ev session.Event) {
 		session.Step(&s.env, st, ev, s.now, &s.actions)
 		s.store(slot, st)
 		more := session.Ready(st)
+		if slices.ContainsFunc(s.actions.List, goesOn) {
+			s.replying = fence
+		}
 		for i := range s.actions.List {
 			s.act(slot, &s.actions.List[i])
 		}
+		s.replying = private
 		s.deliver(slot)
 		if !more || c.flags.has(closing) {
 			return
 		}
 		ev = session.Event{Kind: session.Resume}
 	}
+}
+
+// goesOn reports whether the answer to a command says that a log subscription
+// goes on, with other options, from where all that is queued has been sent.
+func goesOn(a session.Action) bool {
+	return a.Kind == session.Change && a.Keep && a.Spec.Kind == protocol.Log
 }
 
 func (s *Shard) stepTick(slot Slot) { s.step(slot, session.Event{Kind: session.Tick}) }
@@ -79,8 +91,10 @@ func (s *Shard) begin(slot Slot, i int, a *session.Action) {
 
 // deliver sends what subscriptions that have just begun are owed: the log from
 // their positions, merged by offset, then the newest value of state channels.
+// Where much waits already, the log is read when that is written.
 func (s *Shard) deliver(slot Slot) {
-	if s.conn(slot).flags&(lagging|blocked|closing) == lagging {
+	c := s.conn(slot)
+	if c.flags&(lagging|blocked|closing) == lagging && s.waits(c) <= sliceBytes {
 		s.readSlice(slot)
 	}
 	for _, id := range s.begun {

@@ -10,6 +10,7 @@ import (
 // members share every frame.
 type cohort struct {
 	spec    *session.Spec
+	born    uint32 // tells it from others that have had its number
 	refs    int    // subscriptions, live or behind
 	members []Slot // the live ones
 	turn    int    // where the next fan-out starts
@@ -66,7 +67,8 @@ func (s *Shard) cohort(spec *session.Spec) uint32 {
 	} else {
 		s.cohorts = append(s.cohorts, nil)
 	}
-	s.cohorts[id] = &cohort{spec: spec, marked: s.env.Head}
+	s.born++
+	s.cohorts[id] = &cohort{spec: spec, born: s.born, marked: s.env.Head}
 	s.byKey[spec.Key] = id
 	if spec.Kind == protocol.Log {
 		s.logs = append(s.logs, id)
@@ -81,6 +83,7 @@ func (s *Shard) cohort(spec *session.Spec) uint32 {
 func (s *Shard) part(slot Slot, i int) {
 	x := &s.subsOf(s.conn(slot))[i]
 	co := s.cohorts[x.cohort]
+	s.forgetStale(slot, x.cohort)
 	if x.at != notLive {
 		s.exit(x.cohort, x.at)
 	} else {
@@ -114,16 +117,14 @@ func (s *Shard) dissolve(id uint32) {
 	s.cohorts[id], s.spare = nil, append(s.spare, id)
 	if co.spec.Kind == protocol.Log {
 		s.logs = remove(s.logs, id)
+		s.dropPast() // another cohort may get the number
 		return
 	}
 	s.windows.drop(id)
 	t := s.topics[co.spec.Topic]
 	t.cohorts = remove(t.cohorts, id)
 	for _, t := range s.snapshotTopics(co.spec) {
-		if p, ok := t.snapshots[id]; ok {
-			delete(t.snapshots, id)
-			s.unref(p)
-		}
+		s.dropSnapshot(t, id)
 	}
 	if t.last == nil && len(t.cohorts) == 0 {
 		delete(s.topics, t.name)
@@ -152,17 +153,21 @@ func (s *Shard) leave(slot Slot, i int) {
 }
 
 // fanOut queues a packet for every live member. It starts at another member
-// each time, so that nobody is always last. Those that are blocked come after
-// the others, because they may leave the list.
+// each time, so that nobody is always last. Those that cannot take it come
+// after the others, because they may leave the list.
 func (s *Shard) fanOut(co *cohort, p uint32) {
 	if len(co.members) == 0 {
 		s.settle(p)
 		return
 	}
 	s.queue.packets.items[p].refs++ // so that it outlives the loop
+	slowing := blocked | closing
+	if s.queue.packets.items[p].kind == entry {
+		slowing |= lagging
+	}
 	co.turn = (co.turn + len(co.members)/3 + 1) % len(co.members)
-	slow := s.pushAll(s.slow[:0], co.members[co.turn:], p)
-	slow = s.pushAll(slow, co.members[:co.turn], p)
+	slow := s.pushAll(s.slow[:0], co.members[co.turn:], p, slowing)
+	slow = s.pushAll(slow, co.members[:co.turn], p, slowing)
 	for _, slot := range slow {
 		s.offer(slot, p)
 	}
@@ -170,10 +175,10 @@ func (s *Shard) fanOut(co *cohort, p uint32) {
 	s.unref(p)
 }
 
-// pushAll queues a packet for those that can take it and gives back the rest.
-func (s *Shard) pushAll(slow []Slot, members []Slot, p uint32) []Slot {
+// pushAll queues a packet for those that can take it and adds the rest to slow.
+func (s *Shard) pushAll(slow []Slot, members []Slot, p uint32, slowing flags) []Slot {
 	for _, slot := range members {
-		if s.conn(slot).flags&(blocked|closing) == 0 {
+		if s.conn(slot).flags&slowing == 0 {
 			s.push(slot, p)
 		} else {
 			slow = append(slow, slot)

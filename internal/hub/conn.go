@@ -14,22 +14,37 @@ type conn struct {
 	gen   uint32
 	flags flags
 
-	opened, heard  protocol.Time
-	deadline       protocol.Time // when the session needs a tick
-	messages       limit.Bucket
-	flood, strikes limit.Bucket
+	heard    uint32        // hundredths of a second since the shard began
+	deadline uint32        // seconds since then: when the session needs a tick
+	since    protocol.Time // when it opened; with a token, when that expires
+	messages limit.Bucket
+	flood    limit.Bucket
 
-	owner   uint64
-	expires protocol.Time // of the token
-	texts   uint32        // slab handle: session id, user, jti, instance
-	ntexts  uint16
-	nsubs   uint16
-	subs    uint32 // slab handle
-	grant   uint32 // index in the shard's grants; 0 for none
+	owner  uint64
+	texts  uint32 // slab handle: session id, user, instance
+	ntexts uint16
+	nsubs  uint16
+	subs   uint32 // slab handle
+	grant  uint32 // index in the shard's grants; 0 for none
 
 	head, tail uint32 // nodes waiting to be written; 0 for none
 	seen       uint32 // seconds since the shard began: when bytes last came
 	conflated  uint32
+}
+
+// hundredth is the unit of conn.heard: 32 bits of it last for 497 days.
+const hundredth = 10 * protocol.Millisecond
+
+// noDeadline is a connection's that waits for nothing.
+const noDeadline = ^uint32(0)
+
+// deadline packs when a session needs a tick, rounded up: it is looked at once
+// a second.
+func (s *Shard) deadline(t protocol.Time) uint32 {
+	if t == never {
+		return noDeadline
+	}
+	return uint32(max(0, (t-s.started+protocol.Second-1)/protocol.Second))
 }
 
 type flags uint16
@@ -83,8 +98,7 @@ func (s *Shard) subsOf(c *conn) []sub {
 func (s *Shard) load(slot Slot) *session.State {
 	c, st := s.conn(slot), &s.scratch
 	*st = session.State{
-		Opened: c.opened, Heard: c.heard,
-		Messages: c.messages, Flood: c.flood, Strikes: c.strikes,
+		Heard: s.started + protocol.Time(c.heard)*hundredth, Messages: c.messages, Flood: c.flood, Strikes: s.strikes[slot],
 		Subs:       st.Subs[:0],
 		Subscribed: c.flags.has(subscribed),
 		Verifying:  c.flags.has(verifying),
@@ -95,9 +109,11 @@ func (s *Shard) load(slot Slot) *session.State {
 	}
 	id := s.identity(c)
 	st.ID, st.Instance = id.session, id.instance
-	if c.grant != 0 {
+	if c.grant == 0 {
+		st.Opened = c.since
+	} else {
 		g := *s.grants.list[c.grant]
-		g.Subject, g.ID, g.Expires = id.user, id.token, c.expires
+		g.Subject, g.Expires = id.user, c.since
 		st.Grant = &g
 	}
 	for _, sub := range s.subsOf(c) {
@@ -109,11 +125,16 @@ func (s *Shard) load(slot Slot) *session.State {
 // store packs the state again. Subscriptions were changed by the actions.
 func (s *Shard) store(slot Slot, st *session.State) {
 	c := s.conn(slot)
-	c.opened, c.heard, c.messages, c.flood, c.strikes = st.Opened, st.Heard, st.Messages, st.Flood, st.Strikes
+	c.heard = uint32((st.Heard - s.started) / hundredth)
+	c.messages, c.flood = st.Messages, st.Flood
+	if c.grant == 0 {
+		c.since = st.Opened
+	}
 	c.flags.set(subscribed, st.Subscribed)
 	c.flags.set(verifying, st.Verifying)
 	c.flags.set(warned, st.Warned)
-	c.deadline = session.Deadline(&s.env, st)
+	c.deadline = s.deadline(session.Deadline(&s.env, st))
+	keep(s.strikes, slot, st.Strikes, st.Strikes.Full() > s.now)
 	keep(s.draining, slot, st.DrainAt, st.DrainAt != 0)
 	keep(s.waiting, slot, st.Queue, st.Queue != nil)
 }
@@ -127,7 +148,7 @@ func keep[V any](m map[Slot]V, slot Slot, v V, has bool) {
 }
 
 // An identity is what a connection is called: all its names in one slab block.
-type identity struct{ session, user, token, instance string }
+type identity struct{ session, user, instance string }
 
 const maxText = 255
 
@@ -135,18 +156,17 @@ func (s *Shard) identity(c *conn) (id identity) {
 	if c.ntexts == 0 {
 		return id
 	}
-	b := s.texts.block(c.texts, int(c.ntexts))
-	for _, dst := range []*string{&id.session, &id.user, &id.token, &id.instance} {
-		n := int(b[0])
-		*dst = string(b[1 : 1+n])
-		b = b[1+n:]
+	all := string(s.texts.block(c.texts, int(c.ntexts)))
+	for _, dst := range []*string{&id.session, &id.user, &id.instance} {
+		n := 1 + int(all[0])
+		*dst, all = all[1:n], all[n:]
 	}
 	return id
 }
 
 func (s *Shard) setIdentity(c *conn, id identity) {
 	b := s.text[:0]
-	for _, v := range []string{id.session, id.user, id.token, id.instance} {
+	for _, v := range []string{id.session, id.user, id.instance} {
 		v = v[:min(len(v), maxText)]
 		b = append(append(b, byte(len(v))), v...)
 	}
@@ -165,12 +185,9 @@ func (s *Shard) setGrant(c *conn, g *protocol.Grant, instance string) {
 	}
 	s.authenticated -= b2i(c.grant != 0)
 	s.grants.release(c.grant)
-	c.grant, c.expires = 0, 0
-	if g != nil {
-		id.user, id.token = g.Subject, g.ID
-		c.grant, c.expires = s.grants.intern(g), g.Expires
-		s.authenticated++
-	}
+	id.user, c.grant = g.Subject, s.grants.intern(g)
+	c.since = g.Expires
+	s.authenticated++
 	s.setIdentity(c, id)
 }
 

@@ -70,6 +70,7 @@ type Stats struct {
 	Subscriptions int
 	Cohorts       int
 	Behind        int // log subscriptions that are not caught up
+	Slow          int // connections whose socket takes no more for now
 
 	Opened, Closed uint64
 	MessagesIn     uint64 // text messages from clients

@@ -1,10 +1,6 @@
 package hub
 
-import (
-	"strings"
-
-	"cryptointel/protocol"
-)
+import "cryptointel/protocol"
 
 // grants keeps the permissions of tokens, each distinct set once: thousands of
 // users have the same few.
@@ -46,9 +42,16 @@ func (g *grants) release(i uint32) {
 	}
 }
 
-// permissions is the same text for tokens that allow the same.
+// permissions is the same text for tokens that allow the same, and only for
+// them: a pattern may hold any character.
 func permissions(p *protocol.Grant) string {
-	b := []byte(strings.Join(p.Channels, " ") + "\x00" + strings.Join(p.Publish, " ") + "\x00" + p.Admin + "\x00")
+	var b []byte
+	for _, list := range [][]string{p.Channels, p.Publish, {p.Admin}} {
+		for _, s := range list {
+			b = protocol.AppendString(b, s)
+		}
+		b = append(b, ';')
+	}
 	if p.Filter != nil {
 		b = protocol.AppendFilter(b, p.Filter)
 	}

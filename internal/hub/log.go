@@ -45,7 +45,7 @@ func (s *Shard) publishEntry(p *protocol.Publication) {
 // entry is the packet of a log entry for a cohort.
 func (s *Shard) entry(id uint32, p *protocol.Publication, prev int64) uint32 {
 	b := s.delivery(protocol.Delivery{Channel: s.cohorts[id].spec.Name, Pub: p, Prev: prev})
-	return s.packet(packet{bytes: b, kind: entry, cohort: id, offset: p.Offset, prev: prev})
+	return s.packet(packet{bytes: b, kind: entry, cohort: id, born: s.cohorts[id].born, offset: p.Offset, prev: prev})
 }
 
 // wakeHeld lets commands run that waited for the head.
@@ -162,7 +162,6 @@ func (s *Shard) readSlice(slot Slot) {
 	entries := s.recent.after(low)
 	for n, p := range entries {
 		if n == sliceEntries || sent >= sliceBytes {
-			s.conn(slot).flags |= lagging
 			s.readLater(slot)
 			return
 		}
@@ -236,7 +235,7 @@ func (s *Shard) goLive(slot Slot, l *lag) {
 		}
 		if !r.caught {
 			s.text = protocol.AppendPosition(s.text[:0], "caught_up", co.spec.Name, s.env.Head, co.prev)
-			s.push(slot, s.packet(packet{bytes: s.encode(s.text), kind: caught, cohort: r.cohort, offset: s.env.Head, prev: co.prev}))
+			s.push(slot, s.packet(packet{bytes: s.encode(s.text), kind: caught, cohort: r.cohort, born: co.born, offset: s.env.Head, prev: co.prev}))
 		}
 	}
 }

@@ -24,9 +24,8 @@ func (s *Shard) Publish(p *protocol.Publication, now protocol.Time) {
 		return // an older value, from another path
 	}
 	t.last = p
-	for id, packet := range t.snapshots {
-		delete(t.snapshots, id)
-		s.unref(packet)
+	for id := range t.snapshots {
+		s.dropSnapshot(t, id)
 	}
 	for _, id := range t.cohorts {
 		s.publishState(id, t, p)
@@ -66,8 +65,9 @@ func (s *Shard) publishState(id uint32, t *topic, p *protocol.Publication) {
 // sendState encodes once and queues for all.
 func (s *Shard) sendState(id uint32, t *topic, p *protocol.Publication, m *protocol.Merge) {
 	co := s.cohorts[id]
+	s.dropSnapshot(t, id)
 	b := s.delivery(protocol.Delivery{Channel: co.spec.Name, Pub: p, Merge: m})
-	s.fanOut(co, s.packet(packet{bytes: b, kind: state, cohort: id, topic: t}))
+	s.fanOut(co, s.packet(packet{bytes: b, kind: state, cohort: id, born: co.born, topic: t}))
 }
 
 // snapshot queues the newest value of a state subscription that has begun:
@@ -75,9 +75,18 @@ func (s *Shard) sendState(id uint32, t *topic, p *protocol.Publication, m *proto
 func (s *Shard) snapshot(slot Slot, id uint32) {
 	for _, t := range s.snapshotTopics(s.cohorts[id].spec) {
 		if t.last != nil {
-			s.push(slot, s.snapshotOf(t, id))
+			s.offer(slot, s.snapshotOf(t, id))
 		}
 	}
+}
+
+// shown is the newest value that a cohort was sent: under max_rate what came
+// since waits for the end of the period, and counts as merged there.
+func (s *Shard) shown(t *topic, id uint32) *protocol.Publication {
+	if w := s.windows.all[windowKey{id, t}]; w != nil {
+		return w.sent
+	}
+	return t.last
 }
 
 // snapshotOf is the packet of a topic's newest value for a cohort. It is kept
@@ -86,8 +95,9 @@ func (s *Shard) snapshotOf(t *topic, id uint32) uint32 {
 	if p, ok := t.snapshots[id]; ok {
 		return p
 	}
-	d := protocol.Delivery{Channel: s.cohorts[id].spec.Name, Pub: t.last, Snapshot: true}
-	p := s.packet(packet{bytes: s.delivery(d), kind: state, cohort: id, topic: t})
+	co := s.cohorts[id]
+	d := protocol.Delivery{Channel: co.spec.Name, Pub: s.shown(t, id), Snapshot: true}
+	p := s.packet(packet{bytes: s.delivery(d), kind: state, cohort: id, born: co.born, topic: t, first: true})
 	s.queue.packets.items[p].refs++
 	if t.snapshots == nil {
 		t.snapshots = map[uint32]uint32{}
@@ -96,22 +106,20 @@ func (s *Shard) snapshotOf(t *topic, id uint32) uint32 {
 	return p
 }
 
-// pushNewest queues the newest value for a connection that has missed some.
-func (s *Shard) pushNewest(slot Slot, st staleState) {
-	co := s.cohorts[st.cohort]
-	if co == nil || st.topic.last == nil || !s.follows(slot, st.cohort) {
-		return
+func (s *Shard) dropSnapshot(t *topic, id uint32) {
+	if p, ok := t.snapshots[id]; ok {
+		delete(t.snapshots, id)
+		s.unref(p)
 	}
-	b := s.delivery(protocol.Delivery{Channel: co.spec.Name, Pub: st.topic.last})
-	s.push(slot, s.packet(packet{bytes: b, kind: state, cohort: st.cohort, topic: st.topic}))
 }
 
-// follows reports whether a connection is in a cohort.
-func (s *Shard) follows(slot Slot, id uint32) bool {
-	for _, x := range s.subsOf(s.conn(slot)) {
-		if x.cohort == id {
-			return true
-		}
+// pushNewest queues the newest value for a connection that has missed some.
+func (s *Shard) pushNewest(slot Slot, st staleState) {
+	if st.first {
+		s.push(slot, s.snapshotOf(st.topic, st.cohort))
+		return
 	}
-	return false
+	co := s.cohorts[st.cohort]
+	d := protocol.Delivery{Channel: co.spec.Name, Pub: s.shown(st.topic, st.cohort)}
+	s.push(slot, s.packet(packet{bytes: s.delivery(d), kind: state, cohort: st.cohort, born: co.born, topic: st.topic}))
 }

@@ -9,16 +9,19 @@ type packet struct {
 	bytes  []byte // immutable
 	refs   int32
 	kind   packetKind
-	cohort uint32 // state, entry
-	offset int64  // entry
-	prev   int64  // entry
+	cohort uint32 // all below
+	born   uint32 // of the cohort
+	offset int64  // entry, caught
+	prev   int64  // entry, caught
 	topic  *topic // state
+	first  bool   // state: it is the snapshot
 }
 
 type packetKind uint8
 
 const (
-	private packetKind = iota // for one connection: replies, replays
+	private packetKind = iota // for one connection
+	fence                     // the same, and what came before must go out before
 	state                     // a slow reader may skip it
 	entry                     // of the event log: can be read again
 	caught                    // caught_up: said again when what is before it is
@@ -129,22 +132,32 @@ func (s *Shard) unref(i uint32) {
 // push queues a packet for a connection.
 //
 // Hot: once per delivery. It touches the connection's record and the end of
-// the node pool, and allocates nothing in steady state.
+// the node pool, and allocates nothing in steady state. All of the shard's
+// work on a delivery, this and the block that neighbours share, is 36 ns, in a
+// batch of 16 publications 20 ns (BenchmarkFanout/10k, BenchmarkFanoutBatch16);
+// a write is some microseconds.
 func (s *Shard) push(slot Slot, i uint32) {
 	q, c := &s.queue, s.conn(slot)
 	n := q.nodes.get()
-	q.nodes.items[n] = node{packet: i}
+	q.nodes.items[n].packet = i
 	q.packets.items[i].refs++
-	if c.tail == 0 {
-		c.head = n
-	} else {
-		q.nodes.items[c.tail].next = n
-	}
-	c.tail = n
+	s.append(c, n)
 	if c.flags&(dirty|blocked) == 0 {
 		c.flags |= dirty
 		q.dirty.push(slot)
 	}
+}
+
+// append puts a node at the end of a connection's list.
+func (s *Shard) append(c *conn, n uint32) {
+	nodes := s.queue.nodes.items
+	nodes[n].next = 0
+	if c.tail == 0 {
+		c.head = n
+	} else {
+		nodes[c.tail].next = n
+	}
+	c.tail = n
 }
 
 // pop takes the first packet from a connection's list.
@@ -203,8 +216,7 @@ func (s *Shard) assemble(slot Slot, c *conn, max int) []byte {
 	if c.head == 0 {
 		return nil
 	}
-	first := &q.nodes.items[c.head]
-	if first.next == 0 || len(q.packets.items[first.packet].bytes) >= max {
+	if first := &q.nodes.items[c.head]; first.next == 0 {
 		q.list = append(q.list[:0], first.packet)
 		q.out = q.out[:0]
 		return q.packets.items[first.packet].bytes
@@ -232,18 +244,20 @@ func (s *Shard) sameAsLast(c *conn) bool {
 	return n == 0
 }
 
+// concatenate makes the block of what waits for a connection: about max bytes,
+// but all frames of one entry of the log.
 func (s *Shard) concatenate(c *conn, max int) {
 	q := &s.queue
 	q.list, q.out = q.list[:0], q.out[:0]
-	n := c.head
+	n, offset := c.head, int64(0)
 	for n != 0 {
-		b := q.packets.items[q.nodes.items[n].packet].bytes
-		if len(q.out) > 0 && len(q.out)+len(b) > max {
+		p := &q.packets.items[q.nodes.items[n].packet]
+		if len(q.out) > 0 && len(q.out)+len(p.bytes) > max && (p.kind != entry || p.offset != offset) {
 			break
 		}
-		q.out = append(q.out, b...)
+		q.out = append(q.out, p.bytes...)
 		q.list = append(q.list, q.nodes.items[n].packet)
-		n = q.nodes.items[n].next
+		n, offset = q.nodes.items[n].next, p.offset
 	}
 	q.whole = n == 0
 }
@@ -261,7 +275,7 @@ func (s *Shard) Wrote(slot Slot, n int, blocked bool, now protocol.Time) {
 		s.block(slot, c)
 	case c.head != 0 || c.flags.has(refused):
 		s.requeue(slot, c)
-	case c.flags&(lagging|closing) != 0:
+	case c.flags&(lagging|closing) != 0 || len(s.stuck) > 0:
 		s.emptied(slot, c)
 	}
 }
@@ -283,7 +297,7 @@ func (s *Shard) consume(slot Slot, c *conn, n int) {
 			c.flags |= refused
 		}
 		n -= len(b)
-		s.stats.Deliveries += uint64(b2i(q.packets.items[p].kind != private))
+		s.stats.Deliveries += uint64(b2i(q.packets.items[p].kind >= state))
 		s.unref(p)
 	}
 }

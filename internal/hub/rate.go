@@ -13,6 +13,7 @@ type window struct {
 	next  protocol.Time // when the next frame may go out
 	merge protocol.Merge
 	last  *protocol.Publication // nil when nothing waits
+	sent  *protocol.Publication // in the last frame
 }
 
 type windowKey struct {
@@ -32,7 +33,7 @@ type windows struct {
 func (s *Shard) throttle(id uint32, t *topic, p *protocol.Publication) {
 	w := s.windows.get(windowKey{id, t})
 	if w.last == nil && s.now >= w.next {
-		w.next = s.now + s.period(id)
+		w.next, w.sent = s.now+s.period(id), p
 		s.sendState(id, t, p, nil)
 		return
 	}
@@ -55,6 +56,7 @@ func (s *Shard) flushWindows() {
 		if w.merge.N > 1 {
 			m = &w.merge
 		}
+		w.sent = w.last
 		s.sendState(w.key.cohort, w.key.topic, w.last, m)
 		w.last, w.merge, w.next = nil, protocol.Merge{}, s.now+s.period(w.key.cohort)
 	}

@@ -46,7 +46,9 @@ func (s *Shard) readMessages(slot Slot, c *conn, r *reader) {
 		if !ok {
 			return
 		}
-		r.since = s.now
+		if !r.Open() { // pings between its fragments do not get a message on
+			r.since = s.now
+		}
 		s.receive(slot, c, m)
 	}
 }
@@ -94,17 +96,17 @@ func (s *Shard) receiveMessage(slot Slot, c *conn, m frame.Message) {
 	}
 }
 
-// reply queues bytes for one connection.
+// reply queues bytes for one connection, unless it has said its last.
 func (s *Shard) reply(slot Slot, b []byte) {
-	s.offer(slot, s.packet(packet{bytes: b}))
+	if !s.conn(slot).flags.has(closing) {
+		s.offer(slot, s.packet(packet{bytes: b, kind: s.replying}))
+	}
 }
 
-// failed ends a connection whose bytes are not what RFC 6455 allows.
+// failed ends a connection whose bytes are not what RFC 6455 allows. What
+// follows them cannot be read as frames, so there is no close frame of the
+// client to wait for.
 func (s *Shard) failed(slot Slot, c *conn, err error) {
-	if c.flags.has(closing) {
-		c.flags |= peerClosed // it will not say anything sensible any more
-		return
-	}
 	var fail *frame.Error
 	if !errors.As(err, &fail) {
 		fail = &frame.Error{Code: protocol.ProtocolError.Close(), Reason: err.Error()}
@@ -117,6 +119,16 @@ func (s *Shard) failed(slot Slot, c *conn, err error) {
 		code = protocol.MessageTooLarge
 	}
 	s.closeWith(slot, code, fail.Reason)
+	s.heardAll(slot, c)
+}
+
+// heardAll notes that nothing more is expected from the client: the socket can
+// go when the close frame is written.
+func (s *Shard) heardAll(slot Slot, c *conn) {
+	c.flags |= peerClosed
+	if c.flags.has(closing) && c.head == 0 && !c.flags.has(refused) {
+		s.finish(slot, c)
+	}
 }
 
 // closeWith tells why and closes.
@@ -142,7 +154,7 @@ func (s *Shard) startClose(slot Slot, c *conn, code int, reason string) {
 	s.stats.Closes[code]++
 	s.reply(slot, frame.AppendClose(nil, code, reason))
 	c.flags |= closing
-	c.deadline = never
+	c.deadline = noDeadline
 	s.leaving[slot] = s.now + closeTime
 	if c.head == 0 && !c.flags.has(refused) {
 		s.closed(slot, c)
@@ -151,11 +163,8 @@ func (s *Shard) startClose(slot Slot, c *conn, code int, reason string) {
 
 // peerClose answers the client's close frame with the same code.
 func (s *Shard) peerClose(slot Slot, c *conn, payload []byte) {
-	c.flags |= peerClosed
+	s.heardAll(slot, c)
 	if c.flags.has(closing) { // it answers ours
-		if c.head == 0 && !c.flags.has(refused) {
-			s.finish(slot, c)
-		}
 		return
 	}
 	code, _, err := frame.ParseClose(payload)
@@ -167,7 +176,7 @@ func (s *Shard) peerClose(slot Slot, c *conn, payload []byte) {
 	s.stats.Closes[code]++
 	s.reply(slot, frame.Append(nil, frame.Close, payload[:min(2, len(payload))]))
 	c.flags |= closing
-	c.deadline = never
+	c.deadline = noDeadline
 	s.leaving[slot] = s.now + closeTime
 }
 
@@ -179,13 +188,18 @@ func (s *Shard) closed(slot Slot, c *conn) {
 	}
 }
 
-// finish asks the shell to close the socket.
+// finish asks the shell to close the socket. What still waits is dropped.
 func (s *Shard) finish(slot Slot, c *conn) {
 	if c.flags.has(finished) {
 		return
 	}
 	c.flags |= finished | closing
-	c.deadline = never
+	c.flags &^= refused
+	c.deadline = noDeadline
 	delete(s.leaving, slot)
+	s.dropPending(slot)
+	if x := s.stuck[slot]; x != nil {
+		*x = stuck{}
+	}
 	s.requests = append(s.requests, Request{Kind: Finished, Ref: Ref{slot, c.gen}, Owner: c.owner})
 }

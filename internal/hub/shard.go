@@ -8,6 +8,7 @@ package hub
 
 import (
 	"cryptointel/internal/frame"
+	"cryptointel/internal/limit"
 	"cryptointel/internal/session"
 	"cryptointel/protocol"
 )
@@ -21,11 +22,13 @@ type Config struct {
 	// who resume. Beyond it a cursor is too old.
 	LogEntries, LogBytes int
 	// HeldBytes is how much may wait for one connection that does not read,
-	// beside what its socket holds; beyond, it is closed.
+	// beside what its socket holds; beyond, it is closed. 0 is no bound.
 	HeldBytes int
-	// StuckTime closes a connection whose socket takes nothing for this long.
+	// StuckTime closes a connection whose socket takes nothing for this long;
+	// 0 never does.
 	StuckTime protocol.Time
-	// MarkEvery is how often quiet log subscriptions learn where the head is.
+	// MarkEvery is how often quiet log subscriptions learn where the head is;
+	// 0 is never.
 	MarkEvery protocol.Time
 	// EchoBytes is the message limit of echoing connections.
 	EchoBytes int
@@ -57,6 +60,7 @@ type Shard struct {
 	cohorts []*cohort
 	byKey   map[string]uint32
 	spare   []uint32 // free places in cohorts
+	born    uint32   // cohorts ever made
 	topics  map[string]*topic
 	logs    []uint32 // cohorts of log channels
 	recent  recent
@@ -70,6 +74,7 @@ type Shard struct {
 
 	// What few connections have.
 	readers  map[Slot]*reader        // a message that has come in part
+	strikes  map[Slot]limit.Bucket   // commands that were not understood lately
 	waiting  map[Slot]*session.Queue // commands that cannot run yet
 	draining map[Slot]protocol.Time  // when to close
 	stuck    map[Slot]*stuck         // what the socket has refused
@@ -88,6 +93,8 @@ type Shard struct {
 	actions session.Actions
 	text    []byte
 	current Slot // whose session is being stepped; see Host
+
+	replying packetKind // of what reply queues: private or fence
 }
 
 // New makes an empty shard.
@@ -101,10 +108,13 @@ func New(cfg Config, now protocol.Time) *Shard {
 		cohorts: []*cohort{nil}, // so that 0 is no cohort
 		recent:  recent{maxEntries: cfg.LogEntries, maxBytes: cfg.LogBytes},
 		queue:   newQueue(), past: map[pastKey]uint32{},
-		readers: map[Slot]*reader{}, waiting: map[Slot]*session.Queue{},
+		readers: map[Slot]*reader{}, strikes: map[Slot]limit.Bucket{}, waiting: map[Slot]*session.Queue{},
 		draining: map[Slot]protocol.Time{}, stuck: map[Slot]*stuck{}, lagged: map[Slot]*lag{},
 		leaving: map[Slot]protocol.Time{}, pings: map[Slot]protocol.Time{},
 		nextSweep: now + sweepEvery, nextMark: now + cfg.MarkEvery,
+	}
+	if cfg.MarkEvery == 0 {
+		s.nextMark = never
 	}
 	s.stats.Errors, s.stats.Closes = map[protocol.Code]uint64{}, map[int]uint64{}
 	s.env = session.Env{Config: cfg.Session, Directory: cfg.Directory, Epoch: cfg.Epoch, Oldest: 1, Host: s}
@@ -116,12 +126,12 @@ func (s *Shard) Open(h Hello, now protocol.Time) Ref {
 	s.now = now
 	slot := s.place()
 	c := s.conn(slot)
-	*c = conn{gen: c.gen + 1, flags: open, owner: h.Owner, seen: s.seconds()}
+	*c = conn{gen: c.gen + 1, flags: open | c.flags&dirty, owner: h.Owner, seen: s.seconds()}
 	s.stats.Opened++
 	ref := Ref{slot, c.gen}
 	if h.Echo {
 		c.flags |= echoing
-		c.deadline = never
+		c.deadline = noDeadline
 		return ref
 	}
 	s.setIdentity(c, identity{session: h.Session})
@@ -173,6 +183,7 @@ func (s *Shard) Gone(slot Slot, now protocol.Time) {
 func (s *Shard) forget(slot Slot) {
 	delete(s.readers, slot)
 	delete(s.waiting, slot)
+	delete(s.strikes, slot)
 	delete(s.draining, slot)
 	delete(s.stuck, slot)
 	delete(s.lagged, slot)
@@ -241,6 +252,7 @@ func (s *Shard) Stats() Stats {
 	st.Connections = int(s.used) - len(s.vacant)
 	st.Authenticated = s.authenticated
 	st.Cohorts = len(s.byKey)
+	st.Slow = len(s.stuck)
 	for _, l := range s.lagged {
 		st.Behind += len(l.readers)
 	}

@@ -20,6 +20,28 @@ type stuck struct {
 type staleState struct {
 	cohort uint32
 	topic  *topic
+	first  bool // it has not had its snapshot yet
+}
+
+// miss records that the connection was not sent a publication, and reports
+// whether that takes the place of an older one, which it will never be sent.
+func (x *stuck) miss(p *packet) (skipped bool) {
+	for i := range x.stale {
+		if st := &x.stale[i]; st.cohort == p.cohort && st.topic == p.topic {
+			st.first = st.first || p.first
+			return true
+		}
+	}
+	x.stale = append(x.stale, staleState{p.cohort, p.topic, p.first})
+	return false
+}
+
+// forgetStale drops what a connection has missed of a cohort that it leaves:
+// another cohort may get the number.
+func (s *Shard) forgetStale(slot Slot, id uint32) {
+	if x := s.stuck[slot]; x != nil {
+		x.stale = slices.DeleteFunc(x.stale, func(st staleState) bool { return st.cohort == id })
+	}
 }
 
 func (s *Shard) stuckOn(slot Slot, c *conn) *stuck {
@@ -31,9 +53,8 @@ func (s *Shard) stuckOn(slot Slot, c *conn) *stuck {
 	return x
 }
 
-// block notes that the socket takes no more. What was queued up to the last
-// reply stays queued, so that a reply never overtakes what came before it;
-// behind that, prices become "the newest, later" and log entries a position.
+// block notes that the socket takes no more. Prices that wait become "the
+// newest, later" and log entries a position.
 func (s *Shard) block(slot Slot, c *conn) {
 	x := s.stuckOn(slot, c)
 	x.since = s.now
@@ -42,37 +63,68 @@ func (s *Shard) block(slot Slot, c *conn) {
 	s.checkHeld(slot, c, x)
 }
 
+// shed takes off a connection's list what need not be kept for it. Replies
+// stay, and before a fence everything does. What belongs to a subscription
+// that has ended meanwhile is just dropped.
 func (s *Shard) shed(slot Slot, c *conn, x *stuck) {
-	q := &s.queue
-	last, cut := uint32(0), c.head
+	kept, i := s.fenced(c), 0
+	s.filter(c, func(p *packet) bool {
+		i++
+		keep := i <= kept || p.kind <= fence
+		if !keep && s.follows(c, p) {
+			s.skip(slot, c, x, p)
+		}
+		return keep
+	})
+}
+
+// fenced is how many packets wait up to the last fence.
+func (s *Shard) fenced(c *conn) (kept int) {
+	q, i := &s.queue, 0
 	for n := c.head; n != 0; n = q.nodes.items[n].next {
-		if q.packets.items[q.nodes.items[n].packet].kind == private {
-			last, cut = n, q.nodes.items[n].next
+		i++
+		if q.packets.items[q.nodes.items[n].packet].kind == fence {
+			kept = i
 		}
 	}
-	if c.tail = last; last == 0 {
-		c.head = 0
-	} else {
-		q.nodes.items[last].next = 0
-	}
-	for n := cut; n != 0; {
+	return kept
+}
+
+// filter leaves on a connection's list only what keep says.
+func (s *Shard) filter(c *conn, keep func(*packet) bool) {
+	q := &s.queue
+	n := c.head
+	c.head, c.tail = 0, 0
+	for n != 0 {
 		i, next := q.nodes.items[n].packet, q.nodes.items[n].next
-		q.nodes.put(n)
-		s.skip(slot, c, x, &q.packets.items[i])
-		s.unref(i)
+		if keep(&q.packets.items[i]) {
+			s.append(c, n)
+		} else {
+			q.nodes.put(n)
+			s.unref(i)
+		}
 		n = next
 	}
+}
+
+// follows reports whether a connection is in the cohort of a packet, and not
+// in one that got its number later.
+func (s *Shard) follows(c *conn, p *packet) bool {
+	for _, x := range s.subsOf(c) {
+		if x.cohort == p.cohort {
+			return s.cohorts[x.cohort].born == p.born
+		}
+	}
+	return false
 }
 
 // skip records that a packet is not sent to a connection that is blocked.
 func (s *Shard) skip(slot Slot, c *conn, x *stuck, p *packet) {
 	switch p.kind {
 	case state:
-		c.conflated++
-		s.stats.Conflated++
-		st := staleState{p.cohort, p.topic}
-		if !slices.Contains(x.stale, st) {
-			x.stale = append(x.stale, st)
+		if x.miss(p) {
+			c.conflated++
+			s.stats.Conflated++
 		}
 	case entry:
 		s.fallBehind(slot, c, logReader{p.cohort, p.offset - 1, p.prev, true})
@@ -82,35 +134,41 @@ func (s *Shard) skip(slot Slot, c *conn, x *stuck, p *packet) {
 }
 
 // offer queues a packet, or what stands for it when the connection is blocked.
+// While one log subscription is behind, all are, so that the connection gets
+// the log in order and the frames of an entry in one write.
 func (s *Shard) offer(slot Slot, i uint32) {
-	c := s.conn(slot)
+	c, p := s.conn(slot), &s.queue.packets.items[i]
 	switch {
 	case c.flags.has(closing): // has said its last
-	case !c.flags.has(blocked):
-		s.push(slot, i)
-	case s.queue.packets.items[i].kind == private:
+	case c.flags.has(blocked) && p.kind <= fence:
 		s.push(slot, i)
 		s.checkHeld(slot, c, s.stuck[slot])
+	case c.flags.has(blocked) || c.flags.has(lagging) && p.kind == entry:
+		s.skip(slot, c, s.stuck[slot], p)
 	default:
-		s.skip(slot, c, s.stuck[slot], &s.queue.packets.items[i])
+		s.push(slot, i)
 	}
 }
 
 // checkHeld closes a connection for which too much must be kept.
 func (s *Shard) checkHeld(slot Slot, c *conn, x *stuck) {
-	held := len(x.rest)
-	for n := c.head; n != 0; n = s.queue.nodes.items[n].next {
-		held += len(s.queue.packets.items[s.queue.nodes.items[n].packet].bytes)
-	}
-	if held > s.cfg.HeldBytes && !c.flags.has(echoing) {
+	if s.cfg.HeldBytes > 0 && len(x.rest)+s.waits(c) > s.cfg.HeldBytes && !c.flags.has(echoing) {
 		s.abandon(slot, c)
 	}
+}
+
+// waits is how many bytes wait for a connection.
+func (s *Shard) waits(c *conn) (bytes int) {
+	q := &s.queue
+	for n := c.head; n != 0; n = q.nodes.items[n].next {
+		bytes += len(q.packets.items[q.nodes.items[n].packet].bytes)
+	}
+	return bytes
 }
 
 // abandon ends a connection that cannot even be told why.
 func (s *Shard) abandon(slot Slot, c *conn) {
 	s.stats.Closes[protocol.SlowConsumer.Close()]++
-	s.dropPending(slot)
 	s.finish(slot, c)
 }
 
@@ -123,8 +181,10 @@ func (s *Shard) Writable(slot Slot, now protocol.Time) {
 	}
 	c.flags &^= blocked
 	x := s.stuck[slot]
-	for _, st := range x.stale {
-		s.pushNewest(slot, st)
+	if !c.flags.has(closing) {
+		for _, st := range x.stale {
+			s.pushNewest(slot, st)
+		}
 	}
 	x.stale = x.stale[:0]
 	if c.head != 0 || c.flags.has(refused) {

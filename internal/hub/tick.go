@@ -39,16 +39,16 @@ func (s *Shard) Tick(now protocol.Time) (next protocol.Time) {
 // sweep looks at every connection once a second: a pass over compact records
 // that costs less than a timer for each.
 func (s *Shard) sweep() {
-	quiet := s.seconds()
+	second := s.seconds()
 	for slot := range s.used {
 		c := s.conn(slot)
 		if c.flags&(open|closing) != open {
 			continue
 		}
-		if s.now >= c.deadline {
+		if second >= c.deadline {
 			s.stepTick(slot)
 		}
-		if quiet >= c.seen+pingAfter && !c.flags.has(pinged|closing) {
+		if second >= c.seen+pingAfter && !c.flags.has(pinged|closing) {
 			c.flags |= pinged
 			s.pings[slot] = s.now + pongTime
 			s.reply(slot, frame.Append(nil, frame.Ping, nil))
@@ -76,7 +76,7 @@ func (s *Shard) sweepFew() {
 		}
 	}
 	for slot, x := range s.stuck {
-		if s.now >= x.since+s.cfg.StuckTime && s.conn(slot).flags.has(blocked) {
+		if s.cfg.StuckTime > 0 && s.now >= x.since+s.cfg.StuckTime && s.conn(slot).flags.has(blocked) {
 			s.giveUp(slot, protocol.SlowConsumer)
 		}
 	}
@@ -85,7 +85,6 @@ func (s *Shard) sweepFew() {
 // giveUp ends a connection that does not answer or read.
 func (s *Shard) giveUp(slot Slot, code protocol.Code) {
 	s.stats.Errors[code]++
-	s.dropPending(slot)
 	s.finish(slot, s.conn(slot))
 }
 

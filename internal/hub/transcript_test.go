@@ -55,7 +55,7 @@ type core struct {
 	refs    map[int]Ref
 	peers   map[Slot]*peer
 	tokens  map[string]*protocol.Grant
-	twins   map[string]Ref // by user and instance
+	twins   map[string][]Ref // by user and instance
 	offsets map[string]int64
 	head    int64
 	full    map[Slot]bool // sockets that take nothing
@@ -74,7 +74,7 @@ func newCore() *core {
 		cfg: DefaultConfig(), ses: session.DefaultConfig(),
 		now:  protocol.Time(conformance.Start.UnixNano()),
 		refs: map[int]Ref{}, peers: map[Slot]*peer{}, tokens: map[string]*protocol.Grant{},
-		twins: map[string]Ref{}, offsets: map[string]int64{}, full: map[Slot]bool{},
+		twins: map[string][]Ref{}, offsets: map[string]int64{}, full: map[Slot]bool{},
 	}
 	c.cfg.Session, c.cfg.Directory, c.cfg.Epoch = &c.ses, threeAssets{}, conformance.Epoch
 	return c
@@ -265,7 +265,7 @@ func (c *core) answer(r Request) {
 		g := c.tokens[r.Token]
 		switch {
 		case g == nil:
-			c.shard.Verdict(r.Ref, Verdict{Err: &protocol.Error{Code: protocol.InvalidToken, Message: "the token is not valid"}}, c.now)
+			c.shard.Verdict(r.Ref, Verdict{Err: &protocol.Error{Code: protocol.InvalidToken, Message: "the token is not a JWT: three parts joined by dots are expected"}}, c.now)
 			return
 		case c.now >= g.Expires:
 			c.shard.Verdict(r.Ref, Verdict{Err: &protocol.Error{Code: protocol.ExpiredToken, Message: "the token has expired"}}, c.now)
@@ -273,10 +273,12 @@ func (c *core) answer(r Request) {
 		}
 		if r.Instance != "" {
 			key := g.Subject + " " + r.Instance
-			if twin, ok := c.twins[key]; ok && twin != r.Ref {
-				c.shard.Displace(twin, Displace{Force: r.Replace}, c.now)
+			for _, twin := range c.twins[key] {
+				if twin != r.Ref {
+					c.shard.Displace(twin, Displace{Force: r.Replace}, c.now)
+				}
 			}
-			c.twins[key] = r.Ref
+			c.twins[key] = append(c.twins[key], r.Ref)
 		}
 		c.shard.Verdict(r.Ref, Verdict{Grant: g}, c.now)
 	}

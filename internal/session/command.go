@@ -97,7 +97,7 @@ func (s *step) judge(g *protocol.Grant, err *protocol.Error) {
 	ack := protocol.Ack{ID: s.queue().AuthID, For: protocol.CmdAuth, User: g.Subject, Expires: g.Expires}
 	s.out.send(protocol.AppendAck(nil, &ack))
 	q := s.queue()
-	q.AuthID, q.Ready = nil, true
+	q.AuthID, q.Ready = nil, q.Hold == 0 // the log's head is waited for regardless
 	s.reevaluate()
 }
 
