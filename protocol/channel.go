@@ -19,9 +19,9 @@ const AllPrices = "price:*"
 
 // A Channel is a name that a client subscribed by, understood.
 type Channel struct {
-	Name  string // as the client spelled it; echoed on every frame
-	Topic string // canonical: tickers are slugs
-	Kind  Kind
+	Name      string // as the client spelled it; echoed on every frame
+	Canonical string // tickers are slugs
+	Kind      Kind
 }
 
 // A Directory knows the assets: it gives the slug for a slug, or for a ticker
@@ -146,23 +146,23 @@ func PublishableChannel(channel string) bool {
 }
 
 // Shows reports whether an entry of the event log appears on the log channel
-// with this topic.
-func Shows(topic string, p *Publication) bool {
+// with this canonical name.
+func Shows(canonical string, p *Publication) bool {
 	s := p.Signal
 	switch {
 	case s == nil:
 		return false
-	case topic == TestLogChannel || p.Channel == TestLogChannel:
-		return topic == p.Channel
-	case topic == "signals:all":
+	case canonical == TestLogChannel || p.Channel == TestLogChannel:
+		return canonical == p.Channel
+	case canonical == "signals:all":
 		return true
-	case topic == "signals:high":
+	case canonical == "signals:high":
 		return s.High
 	}
-	if kind, ok := strings.CutPrefix(topic, "signals:type:"); ok {
+	if kind, ok := strings.CutPrefix(canonical, "signals:type:"); ok {
 		return s.Type == kind
 	}
-	entity, ok := strings.CutPrefix(topic, "signals:entity:")
+	entity, ok := strings.CutPrefix(canonical, "signals:entity:")
 	return ok && contains(s.Entities, entity)
 }
 

@@ -139,13 +139,13 @@ func slowChannel(name string, dir assets) (Channel, bool) {
 			return Channel{}, false
 		}
 	}
-	ch := Channel{Name: name, Topic: name}
+	ch := Channel{Name: name, Canonical: name}
 	if strings.HasPrefix(name, "signals:") || name == "test:log" {
 		ch.Kind = Log
 	}
 	at := strings.LastIndexByte(name, ':') + 1
 	if slug, known := dir[name[at:]]; known && (strings.HasPrefix(name, "price:") || strings.HasPrefix(name, "signals:entity:")) {
-		ch.Topic = name[:at] + slug
+		ch.Canonical = name[:at] + slug
 	}
 	return ch, true
 }
@@ -166,9 +166,9 @@ func FuzzParseChannel(f *testing.F) {
 			}
 			return
 		}
-		again, err := ParseChannel(got.Topic, someAssets)
-		if canonical := (Channel{got.Topic, got.Topic, got.Kind}); again != canonical || err != nil {
-			t.Fatalf("%q: the topic %q is %+v, %v", name, got.Topic, again, err)
+		again, err := ParseChannel(got.Canonical, someAssets)
+		if canonical := (Channel{got.Canonical, got.Canonical, got.Kind}); again != canonical || err != nil {
+			t.Fatalf("%q: the canonical %q is %+v, %v", name, got.Canonical, again, err)
 		}
 	})
 }
@@ -211,7 +211,7 @@ func TestShows(t *testing.T) {
 	high := entry(LogChannel, Signal{Type: "volume", High: true})
 	test := entry(TestLogChannel, Signal{Type: "price_spike", Entities: []string{"bitcoin"}, High: true})
 	for _, c := range []struct {
-		topic             string
+		canonical         string
 		plain, high, test bool
 	}{
 		{"signals:all", true, true, false},
@@ -227,8 +227,8 @@ func TestShows(t *testing.T) {
 		{"watchlist:me", false, false, false},
 		{"price:bitcoin", false, false, false},
 	} {
-		t.Run(c.topic, func(t *testing.T) {
-			got := [3]bool{Shows(c.topic, plain), Shows(c.topic, high), Shows(c.topic, test)}
+		t.Run(c.canonical, func(t *testing.T) {
+			got := [3]bool{Shows(c.canonical, plain), Shows(c.canonical, high), Shows(c.canonical, test)}
 			if want := [3]bool{c.plain, c.high, c.test}; got != want {
 				t.Errorf("shows a plain, a high, a test entry: got %v, want %v", got, want)
 			}

@@ -40,7 +40,7 @@ func ExampleParseCommand_refused() {
 
 func ExampleParseChannel() {
 	ch, _ := protocol.ParseChannel("price:BTC", tickers{})
-	fmt.Println(ch.Name, ch.Topic, ch.Kind == protocol.State)
+	fmt.Println(ch.Name, ch.Canonical, ch.Kind == protocol.State)
 	_, err := protocol.ParseChannel("price:doge", tickers{})
 	fmt.Println(err)
 	// Output:

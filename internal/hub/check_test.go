@@ -16,7 +16,7 @@ func (s *Shard) check() error {
 		}
 		nodes += n
 	}
-	for _, t := range s.topics {
+	for _, t := range s.values {
 		for _, p := range t.snapshots {
 			refs[p]++
 		}
@@ -130,9 +130,9 @@ func (s *Shard) checkEmpty() error {
 			return fmt.Errorf("%d %s are left", n, name)
 		}
 	}
-	for name, t := range s.topics {
+	for name, t := range s.values {
 		if t.last == nil || len(t.cohorts)+len(t.snapshots) > 0 {
-			return fmt.Errorf("topic %s is left: %+v", name, t)
+			return fmt.Errorf("value %s is left: %+v", name, t)
 		}
 	}
 	return nil

@@ -19,20 +19,20 @@ type cohort struct {
 	prev, marked int64
 }
 
-// A topic is a state channel by its canonical name, with its newest value.
-type topic struct {
-	name    string
+// A value is the newest publication of a state channel, and who follows it.
+type value struct {
+	name    string // canonical
 	last    *protocol.Publication
 	cohorts []uint32
 	// snapshots are packets of last, by cohort, for those who subscribe now.
 	snapshots map[uint32]uint32
 }
 
-func (s *Shard) topic(name string) *topic {
-	t := s.topics[name]
+func (s *Shard) value(name string) *value {
+	t := s.values[name]
 	if t == nil {
-		t = &topic{name: name}
-		s.topics[name] = t
+		t = &value{name: name}
+		s.values[name] = t
 	}
 	return t
 }
@@ -73,7 +73,7 @@ func (s *Shard) cohort(spec *session.Spec) uint32 {
 	if spec.Kind == protocol.Log {
 		s.logs = append(s.logs, id)
 	} else {
-		t := s.topic(spec.Topic)
+		t := s.value(spec.Canonical)
 		t.cohorts = append(t.cohorts, id)
 	}
 	return id
@@ -121,13 +121,13 @@ func (s *Shard) dissolve(id uint32) {
 		return
 	}
 	s.windows.drop(id)
-	t := s.topics[co.spec.Topic]
+	t := s.values[co.spec.Canonical]
 	t.cohorts = remove(t.cohorts, id)
-	for _, t := range s.snapshotTopics(co.spec) {
+	for _, t := range s.snapshotValues(co.spec) {
 		s.dropSnapshot(t, id)
 	}
 	if t.last == nil && len(t.cohorts) == 0 {
-		delete(s.topics, t.name)
+		delete(s.values, t.name)
 	}
 }
 

@@ -45,12 +45,12 @@ type want struct {
 
 // A pred is what a log subscription lets through.
 type pred struct {
-	topic         string
+	value         string
 	filter, bound *protocol.Filter
 }
 
 func (p pred) lets(e *protocol.Publication) bool {
-	return protocol.Shows(p.topic, e) && p.filter.Lets(e.Signal) && p.bound.Lets(e.Signal)
+	return protocol.Shows(p.value, e) && p.filter.Lets(e.Signal) && p.bound.Lets(e.Signal)
 }
 
 // A view is one acknowledged subscription.
@@ -59,7 +59,7 @@ type view struct {
 	from int64
 	owed int // caught_up frames that must still come
 	rate float64
-	last map[string]*seenState // by topic
+	last map[string]*seenState // by value
 }
 
 type seenState struct {
@@ -311,7 +311,7 @@ func (f *follower) ackOne(id int, x want, at position) error {
 		return nil
 	}
 	ch, _ := protocol.ParseChannel(x.channel, threeAssets{})
-	v.pred.topic = ch.Topic
+	v.pred.value = ch.Canonical
 	if x.filter != "" {
 		v.pred.filter, _ = protocol.ParseFilter([]byte(x.filter))
 	}

@@ -35,7 +35,7 @@ func FuzzReceive(f *testing.F) {
 			n := min(len(b), int(cut)+1)
 			l.raw(b[:n])
 			b = b[n:]
-			r.publish("price:bitcoin", r.shard.topics["price:bitcoin"].last.Offset+1, 6)
+			r.publish("price:bitcoin", r.shard.values["price:bitcoin"].last.Offset+1, 6)
 		}
 		r.entry(2, "news")
 		r.shard.Verdict(l.ref, Verdict{Grant: &protocol.Grant{Subject: "u", Channels: []string{"*"}, Expires: 1 << 62}}, r.now)

@@ -9,24 +9,24 @@ import (
 
 // stateMessage checks a frame of a state channel.
 func (f *follower) stateMessage(v *view, m *frameMsg) error {
-	topic := m.Channel
-	if isPrice(topic) {
+	value := m.Channel
+	if isPrice(value) {
 		var d struct{ Asset string }
 		if err := json.Unmarshal(m.Data, &d); err != nil {
 			return err
 		}
-		topic = "price:" + d.Asset
+		value = "price:" + d.Asset
 	}
-	list := f.sock.node.states[topic]
+	list := f.sock.node.states[value]
 	i := indexOf(list, m.Offset)
 	if i < 0 || string(list[i].Data) != string(m.Data) {
-		return fmt.Errorf("%s: no publication of %s has offset %d and data %.60s", m.Channel, topic, m.Offset, m.Data)
+		return fmt.Errorf("%s: no publication of %s has offset %d and data %.60s", m.Channel, value, m.Offset, m.Data)
 	}
-	seen := v.last[topic]
+	seen := v.last[value]
 	if seen == nil {
-		v.last[topic] = &seenState{offset: m.Offset, at: -1 << 62}
+		v.last[value] = &seenState{offset: m.Offset, at: -1 << 62}
 		if !m.Snapshot && i > 0 && !f.sock.slow {
-			return fmt.Errorf("%s: the first frame of %s is no snapshot", m.Channel, topic)
+			return fmt.Errorf("%s: the first frame of %s is no snapshot", m.Channel, value)
 		}
 		return nil
 	}
@@ -34,7 +34,7 @@ func (f *follower) stateMessage(v *view, m *frameMsg) error {
 	seen.offset = m.Offset
 	switch {
 	case m.Snapshot:
-		return fmt.Errorf("%s: a second snapshot of %s", m.Channel, topic)
+		return fmt.Errorf("%s: a second snapshot of %s", m.Channel, value)
 	case m.Offset <= prev:
 		return fmt.Errorf("%s: offset %d after %d", m.Channel, m.Offset, prev)
 	case f.sock.slow:
@@ -42,7 +42,7 @@ func (f *follower) stateMessage(v *view, m *frameMsg) error {
 	}
 	merged := list[indexOf(list, prev)+1 : i+1]
 	if v.rate == 0 && (len(merged) != 1 || m.Conflated != nil) {
-		return fmt.Errorf("%s: %d publications of %s not delivered", m.Channel, len(merged)-1, topic)
+		return fmt.Errorf("%s: %d publications of %s not delivered", m.Channel, len(merged)-1, value)
 	}
 	if v.rate > 0 && f.w.eager {
 		if d := f.w.now - seen.at; d < protocol.Time(float64(protocol.Second)/v.rate) {

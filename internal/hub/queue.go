@@ -13,7 +13,7 @@ type packet struct {
 	born   uint32 // of the cohort
 	offset int64  // entry, caught
 	prev   int64  // entry, caught
-	topic  *topic // state
+	value  *value // state
 	first  bool   // state: it is the snapshot
 }
 

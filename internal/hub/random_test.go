@@ -179,11 +179,11 @@ func (f *follower) complete() error {
 		if v == nil {
 			return fmt.Errorf("%s is not subscribed", ch)
 		}
-		for topic, list := range f.sock.node.states {
-			if ch == protocol.AllPrices && isPrice(topic) || topic == topicOf(ch) {
+		for value, list := range f.sock.node.states {
+			if ch == protocol.AllPrices && isPrice(value) || value == valueOf(ch) {
 				newest := list[len(list)-1].Offset
-				if seen := v.last[topic]; seen == nil || seen.offset != newest {
-					return fmt.Errorf("%s: the newest of %s is %d, seen %+v", ch, topic, newest, seen)
+				if seen := v.last[value]; seen == nil || seen.offset != newest {
+					return fmt.Errorf("%s: the newest of %s is %d, seen %+v", ch, value, newest, seen)
 				}
 			}
 		}
@@ -194,9 +194,9 @@ func (f *follower) complete() error {
 	return nil
 }
 
-func topicOf(name string) string {
+func valueOf(name string) string {
 	ch, _ := protocol.ParseChannel(name, threeAssets{})
-	return ch.Topic
+	return ch.Canonical
 }
 
 // end closes everything and looks whether the shards are as if nothing had

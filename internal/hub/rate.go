@@ -18,7 +18,7 @@ type window struct {
 
 type windowKey struct {
 	cohort uint32
-	topic  *topic
+	value  *value
 }
 
 // windows are all of a shard's, and those with something to send by the time
@@ -30,7 +30,7 @@ type windows struct {
 
 // throttle sends a publication of a max_rate cohort now, or merges it into
 // what is sent when the period is over.
-func (s *Shard) throttle(id uint32, t *topic, p *protocol.Publication) {
+func (s *Shard) throttle(id uint32, t *value, p *protocol.Publication) {
 	w := s.windows.get(windowKey{id, t})
 	if w.last == nil && s.now >= w.next {
 		w.next, w.sent = s.now+s.period(id), p
@@ -57,7 +57,7 @@ func (s *Shard) flushWindows() {
 			m = &w.merge
 		}
 		w.sent = w.last
-		s.sendState(w.key.cohort, w.key.topic, w.last, m)
+		s.sendState(w.key.cohort, w.key.value, w.last, m)
 		w.last, w.merge, w.next = nil, protocol.Merge{}, s.now+s.period(w.key.cohort)
 	}
 }

@@ -61,7 +61,7 @@ type Shard struct {
 	byKey   map[string]uint32
 	spare   []uint32 // free places in cohorts
 	born    uint32   // cohorts ever made
-	topics  map[string]*topic
+	values  map[string]*value
 	logs    []uint32 // cohorts of log channels
 	recent  recent
 	windows windows
@@ -104,7 +104,7 @@ func New(cfg Config, now protocol.Time) *Shard {
 		subs:   newSlab[sub](1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64, 128, 512, 2048, chunkLen),
 		texts:  newSlab[byte](16, 24, 32, 40, 48, 56, 64, 80, 96, 128, 192, 256, 512, 1024),
 		grants: newGrants(),
-		byKey:  map[string]uint32{}, topics: map[string]*topic{},
+		byKey:  map[string]uint32{}, values: map[string]*value{},
 		cohorts: []*cohort{nil}, // so that 0 is no cohort
 		recent:  recent{maxEntries: cfg.LogEntries, maxBytes: cfg.LogBytes},
 		queue:   newQueue(), past: map[pastKey]uint32{},

@@ -8,19 +8,19 @@ import (
 	"cryptointel/protocol"
 )
 
-// snapshotTopics is the topics whose newest values make up the snapshot of a
-// state subscription: its own, or under price:* every asset's, by name so that
-// two snapshots come in the same order.
-func (s *Shard) snapshotTopics(spec *session.Spec) []*topic {
-	if spec.Topic != protocol.AllPrices {
-		return []*topic{s.topics[spec.Topic]}
+// snapshotValues is what makes up the snapshot of a state subscription: its own
+// channel's value, or under price:* every asset's, by name so that two
+// snapshots come in the same order.
+func (s *Shard) snapshotValues(spec *session.Spec) []*value {
+	if spec.Canonical != protocol.AllPrices {
+		return []*value{s.values[spec.Canonical]}
 	}
-	var all []*topic
-	for name, t := range s.topics {
+	var all []*value
+	for name, t := range s.values {
 		if isPrice(name) && name != protocol.AllPrices {
 			all = append(all, t)
 		}
 	}
-	slices.SortFunc(all, func(a, b *topic) int { return cmp.Compare(a.name, b.name) })
+	slices.SortFunc(all, func(a, b *value) int { return cmp.Compare(a.name, b.name) })
 	return all
 }

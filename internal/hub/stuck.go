@@ -19,7 +19,7 @@ type stuck struct {
 // connection has missed at least one publication.
 type staleState struct {
 	cohort uint32
-	topic  *topic
+	value  *value
 	first  bool // it has not had its snapshot yet
 }
 
@@ -27,12 +27,12 @@ type staleState struct {
 // whether that takes the place of an older one, which it will never be sent.
 func (x *stuck) miss(p *packet) (skipped bool) {
 	for i := range x.stale {
-		if st := &x.stale[i]; st.cohort == p.cohort && st.topic == p.topic {
+		if st := &x.stale[i]; st.cohort == p.cohort && st.value == p.value {
 			st.first = st.first || p.first
 			return true
 		}
 	}
-	x.stale = append(x.stale, staleState{p.cohort, p.topic, p.first})
+	x.stale = append(x.stale, staleState{p.cohort, p.value, p.first})
 	return false
 }
 

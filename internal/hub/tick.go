@@ -82,10 +82,13 @@ func (s *Shard) sweepFew() {
 	}
 }
 
-// giveUp ends a connection that does not answer or read.
+// giveUp ends a connection that does not answer or read, once: until its socket
+// is closed it does neither.
 func (s *Shard) giveUp(slot Slot, code protocol.Code) {
-	s.stats.Errors[code]++
-	s.finish(slot, s.conn(slot))
+	if c := s.conn(slot); !c.flags.has(finished) {
+		s.stats.Errors[code]++
+		s.finish(slot, c)
+	}
 }
 
 // SetSession replaces the settings of all sessions; it holds from their next

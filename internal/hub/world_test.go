@@ -91,7 +91,7 @@ func newWorld(seed uint64) *world {
 var (
 	logChannels = []string{"signals:all", "signals:high", "signals:type:spike", "signals:entity:bitcoin", "signals:entity:BTC", "test:log"}
 	stateNames  = []string{"price:bitcoin", "price:BTC", "price:ethereum", "price:*", "test:a"}
-	topicNames  = []string{"price:bitcoin", "price:bitcoin", "price:ethereum", "price:solana", "test:a"}
+	valueNames  = []string{"price:bitcoin", "price:bitcoin", "price:ethereum", "price:solana", "test:a"}
 	filters     = []string{"", "", `{"type":["spike"]}`, `{"entity":["bitcoin"],"min_confidence":0.5}`, `{"type":["news","spike"]}`}
 	rates       = []float64{0, 0, 1, 5, 20, 0.2}
 )
@@ -199,29 +199,29 @@ func (w *world) advance(n *nodeSim) bool {
 }
 
 func (w *world) publishState() {
-	topic := pick(w, topicNames...)
+	value := pick(w, valueNames...)
 	price := float64(1+w.IntN(1000)) / 4
-	if topic == "test:a" && w.IntN(3) == 0 {
+	if value == "test:a" && w.IntN(3) == 0 {
 		price = 0
 	}
 	offset := w.now.Micros()
 	for _, n := range w.nodes {
-		if list := n.states[topic]; len(list) > 0 {
+		if list := n.states[value]; len(list) > 0 {
 			offset = max(offset, list[len(list)-1].Offset+1)
 		}
 	}
-	p := &protocol.Publication{Channel: topic, Type: protocol.TypePrice, Offset: offset, TS: w.now.Millis(), Price: price}
+	p := &protocol.Publication{Channel: value, Type: protocol.TypePrice, Offset: offset, TS: w.now.Millis(), Price: price}
 	asset := ""
-	if isPrice(topic) {
-		asset = topic[6:]
+	if isPrice(value) {
+		asset = value[6:]
 	}
 	p.Data, _ = json.Marshal(map[string]any{"asset": asset, "price": price, "n": offset})
 	for i, n := range w.nodes {
 		if w.IntN(20) == 0 {
 			continue // it fell out of this node's inbox
 		}
-		w.say("node %d: %s %d price %g", i, topic, offset, price)
-		n.states[topic] = append(n.states[topic], p)
+		w.say("node %d: %s %d price %g", i, value, offset, price)
+		n.states[value] = append(n.states[value], p)
 		n.shard.Publish(p, w.now)
 	}
 }
@@ -324,12 +324,12 @@ func (w *world) prompt() {
 			continue
 		}
 		for ch, v := range f.view {
-			for topic, list := range f.sock.node.states {
+			for value, list := range f.sock.node.states {
 				newest := list[len(list)-1]
-				seen := v.last[topic]
+				seen := v.last[value]
 				due := protocol.Time(newest.TS+1)*protocol.Millisecond + protocol.Time(float64(protocol.Second)/v.rate)
 				if v.rate > 0 && seen != nil && seen.offset < newest.Offset && w.now >= due {
-					w.fail(fmt.Errorf("%s: %d of %s has not come within the period", ch, newest.Offset, topic), "%s", f.name)
+					w.fail(fmt.Errorf("%s: %d of %s has not come within the period", ch, newest.Offset, value), "%s", f.name)
 				}
 			}
 		}

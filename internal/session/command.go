@@ -107,7 +107,7 @@ func (s *step) reevaluate() {
 	st := s.st
 	for i := len(st.Subs) - 1; i >= 0; i-- {
 		sub := st.Subs[i]
-		if s.allowed(sub.Name, sub.Topic) && (sub.Kind == protocol.State || sameFilter(sub.Bound, s.known(st.Grant.Filter))) {
+		if s.allowed(sub.Name, sub.Canonical) && (sub.Kind == protocol.State || sameFilter(sub.Bound, s.known(st.Grant.Filter))) {
 			continue
 		}
 		s.drop(i)
@@ -145,13 +145,13 @@ func (s *step) find(name string) int {
 }
 
 // allowed reports whether the session may follow a channel. The name counts as
-// well as the topic, so that a token for price:BTC is one for price:bitcoin
+// well as the canonical, so that a token for price:BTC is one for price:bitcoin
 // only when it says so.
-func (s *step) allowed(name, topic string) bool {
+func (s *step) allowed(name, canonical string) bool {
 	patterns := s.env.Anonymous
-	if protocol.MatchAny(patterns, topic) || protocol.MatchAny(patterns, name) {
+	if protocol.MatchAny(patterns, canonical) || protocol.MatchAny(patterns, name) {
 		return true
 	}
 	g := s.st.Grant
-	return g != nil && (g.Follows(topic) || g.Follows(name))
+	return g != nil && (g.Follows(canonical) || g.Follows(name))
 }

@@ -55,7 +55,7 @@ func (s *step) needsAuth(cmd *protocol.Command) bool {
 	}
 	return slices.ContainsFunc(cmd.Channels, func(it protocol.Item) bool {
 		ch, _ := protocol.ParseChannel(it.Channel, s.env.Directory)
-		return !s.allowed(it.Channel, ch.Topic)
+		return !s.allowed(it.Channel, ch.Canonical)
 	})
 }
 

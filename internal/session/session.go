@@ -58,7 +58,7 @@ type Spec struct {
 
 // Lets reports whether an entry of the event log concerns the subscription.
 func (s *Spec) Lets(p *protocol.Publication) bool {
-	return protocol.Shows(s.Topic, p) && s.Filter.Lets(p.Signal) && s.Bound.Lets(p.Signal)
+	return protocol.Shows(s.Canonical, p) && s.Filter.Lets(p.Signal) && s.Bound.Lets(p.Signal)
 }
 
 func newSpec(ch protocol.Channel, f, bound *protocol.Filter, rate float64) *Spec {

@@ -88,7 +88,7 @@ func (s *step) open1(cmd *protocol.Command, item protocol.Item, twice bool) (Act
 // that a refusal tells nothing about what there is.
 func (s *step) spec(item protocol.Item) (*Spec, *protocol.Error) {
 	ch, err := protocol.ParseChannel(item.Channel, s.env.Directory)
-	if !s.allowed(item.Channel, ch.Topic) {
+	if !s.allowed(item.Channel, ch.Canonical) {
 		return nil, s.notAllowed(item.Channel)
 	}
 	if err == nil {
