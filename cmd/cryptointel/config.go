@@ -1,9 +1,8 @@
 package main
 
 import (
-	"errors"
 	"fmt"
-	"io"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -29,56 +28,50 @@ func snake(field string) string {
 	return b.String()
 }
 
-// A configFile gives flags their values from a YAML file, where neither the
-// command line nor the environment does. Keys are the flags' names; a dot is a
-// level of nesting.
-type configFile struct {
-	path   string
-	values map[string]any
-}
-
-// Validate reads the file named by --config, once all flags are known.
-func (f *configFile) Validate(*kong.Application) error { return nil }
-
-// Resolve is kong's question for a flag that was not given.
-func (f *configFile) Resolve(ctx *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
-	if err := f.read(ctx); err != nil || f.values == nil {
-		return nil, err
-	}
-	v, ok := f.values[flag.Name]
-	if !ok {
-		return nil, nil
-	}
-	return text(v), nil
-}
-
-func (f *configFile) read(ctx *kong.Context) error {
+// BeforeResolve reads the YAML file that --config names. Its values are for
+// flags that neither the command line nor the environment gives.
+func (c *cli) BeforeResolve(ctx *kong.Context) error {
 	path := configPath(ctx)
-	if path == "" || path == f.path {
+	if path == "" {
 		return nil
 	}
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return fmt.Errorf("read the configuration: %w", err)
+	values, err := readConfig(path)
+	if err == nil {
+		err = checkKeys(path, values, ctx.Flags())
 	}
-	var tree map[string]any
-	if err := yaml.Unmarshal(b, &tree); err != nil && !errors.Is(err, io.EOF) {
-		return fmt.Errorf("%s: %w", path, err)
-	}
-	f.path, f.values = path, map[string]any{}
-	flatten(f.values, "", tree)
-	return f.unknown(ctx)
+	ctx.AddResolver(kong.ResolverFunc(func(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
+		return value(values[flag.Name], flag), nil
+	}))
+	return err
 }
 
-// configPath is the value of --config on the command line or in the
-// environment.
+// configPath is the value of --config, empty when the command has no such flag.
 func configPath(ctx *kong.Context) string {
-	for _, p := range ctx.Path {
-		if p.Flag != nil && p.Flag.Name == "config" {
-			return ctx.FlagValue(p.Flag).(string)
+	for _, flag := range ctx.Flags() {
+		if flag.Name == configFlag {
+			path, _ := ctx.FlagValue(flag).(string)
+			return path
 		}
 	}
-	return os.Getenv("CRYPTOINTEL_CONFIG")
+	return ""
+}
+
+const configFlag = "config"
+
+// readConfig returns the values of a file by the names of their flags: a dot
+// in the name is a level of nesting, or just a dot.
+func readConfig(path string) (map[string]any, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read the configuration: %w", err)
+	}
+	var tree map[string]any
+	if err := yaml.Unmarshal(b, &tree); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	values := map[string]any{}
+	flatten(values, "", tree)
+	return values, nil
 }
 
 func flatten(out map[string]any, prefix string, tree map[string]any) {
@@ -91,32 +84,21 @@ func flatten(out map[string]any, prefix string, tree map[string]any) {
 	}
 }
 
-// unknown refuses a key that no flag has, and names the nearest that one does.
-func (f *configFile) unknown(ctx *kong.Context) error {
+// checkKeys refuses a key that no flag has, and names the nearest that one
+// does.
+func checkKeys(path string, values map[string]any, flags []*kong.Flag) error {
 	var known []string
-	for _, group := range ctx.Model.AllFlags(false) {
-		for _, flag := range group {
+	for _, flag := range flags {
+		if flag.Name != configFlag && flag.Name != "help" {
 			known = append(known, flag.Name)
 		}
 	}
-	for _, flag := range ctx.Flags() {
-		known = append(known, flag.Name)
-	}
-	for _, key := range sortedKeys(f.values) {
+	for _, key := range slices.Sorted(maps.Keys(values)) {
 		if !slices.Contains(known, key) {
-			return fmt.Errorf("%s: unknown key %q; did you mean %q?", f.path, key, nearest(key, known))
+			return fmt.Errorf("%s: unknown key %q; did you mean %q?", path, key, nearest(key, known))
 		}
 	}
 	return nil
-}
-
-func sortedKeys(m map[string]any) []string {
-	var keys []string
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
 }
 
 func nearest(key string, known []string) string {
@@ -143,15 +125,24 @@ func distance(a, b string) int {
 	return row[len(b)]
 }
 
-// text is a YAML value as a flag would have it.
-func text(v any) string {
+// value is a value of the file as kong takes it: text, or a list of texts. It
+// is nil, for nothing, when the key has no value or the environment wins.
+func value(v any, flag *kong.Flag) any {
+	if v == nil || slices.ContainsFunc(flag.Envs, inEnvironment) {
+		return nil
+	}
 	list, ok := v.([]any)
 	if !ok {
 		return fmt.Sprint(v)
 	}
-	parts := make([]string, len(list))
+	texts := make([]any, len(list))
 	for i, x := range list {
-		parts[i] = fmt.Sprint(x)
+		texts[i] = fmt.Sprint(x)
 	}
-	return strings.Join(parts, ",")
+	return texts
+}
+
+func inEnvironment(name string) bool {
+	_, ok := os.LookupEnv(name)
+	return ok
 }

@@ -35,15 +35,8 @@ func main() {
 // run is the whole program: 0 when all went well, 1 when something failed, 2
 // when the command line is wrong.
 func run(ctx context.Context, args []string, in io.Reader, out, errs io.Writer) int {
-	var c cli
-	file := &configFile{}
 	exited := -1
-	parser, err := kong.New(&c, kong.Name("cryptointel"), kong.Description("Real-time streaming for crypto intelligence."),
-		kong.UsageOnError(), kong.Writers(out, errs), kong.Exit(func(code int) { exited = code }),
-		kong.FlagNamer(snake), kong.DefaultEnvars("CRYPTOINTEL"), kong.Resolvers(file),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
-		kong.BindTo(ctx, (*context.Context)(nil)), kong.BindTo(in, (*io.Reader)(nil)), kong.BindTo(out, (*io.Writer)(nil)),
-		kong.Bind(stderr{errs}))
+	parser, err := newParser(&cli{}, out, errs, func(code int) { exited = code })
 	if err != nil {
 		fmt.Fprintln(errs, "cryptointel:", err)
 		return 1
@@ -56,7 +49,18 @@ func run(ctx context.Context, args []string, in io.Reader, out, errs io.Writer) 
 		fmt.Fprintf(errs, "cryptointel: %v\ncryptointel --help lists commands and flags.\n", err)
 		return 2
 	}
+	k.BindTo(ctx, (*context.Context)(nil))
+	k.BindTo(in, (*io.Reader)(nil))
+	k.BindTo(out, (*io.Writer)(nil))
+	k.Bind(stderr{errs})
 	return exitCode(k.Run(), errs)
+}
+
+// newParser reads flags, the environment and the configuration file into c.
+func newParser(c *cli, out, errs io.Writer, exit func(int)) (*kong.Kong, error) {
+	return kong.New(c, kong.Name("cryptointel"), kong.Description("Real-time streaming for crypto intelligence."),
+		kong.Writers(out, errs), kong.Exit(exit), kong.FlagNamer(snake), kong.DefaultEnvars("CRYPTOINTEL"),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}))
 }
 
 // A usageError is a value on the command line that cannot be used.
@@ -72,6 +76,3 @@ func exitCode(err error, errs io.Writer) int {
 	}
 	return 1
 }
-
-// stderr is a writer that kong can tell from the one for output.
-type stderr struct{ io.Writer }

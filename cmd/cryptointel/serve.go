@@ -3,9 +3,11 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"time"
 
@@ -32,7 +34,7 @@ func (c *demoCommand) Run(ctx context.Context, out io.Writer, errs stderr) error
 	cfg.Feeds = []string{server.FeedDemo}
 	srv, err := server.New(cfg, logger(errs, cfg.LogLevel))
 	if err != nil {
-		return usageError{err}
+		return startError(err)
 	}
 	token, err := auth.Sign([]byte(secret), auth.TokenRequest{
 		Subject: "demo", Channels: []string{"*"}, Publish: []string{"*"}, Admin: "write", TTL: 24 * time.Hour,
@@ -41,14 +43,14 @@ func (c *demoCommand) Run(ctx context.Context, out io.Writer, errs stderr) error
 		srv.Close()
 		return err
 	}
-	fmt.Fprintf(out, greeting, srv.Addr(), srv.AdminAddr(), token, srv.Addr(), srv.Addr())
+	fmt.Fprintf(out, greeting, srv.Addr(), adminURL(srv), token, srv.Addr(), srv.Addr())
 	return srv.Run(ctx)
 }
 
 const greeting = `A simulated market of 50 assets is running; every message says "demo":true.
 
   public   ws://%s/ws
-  admin    http://%s/metrics
+  admin    %s
   token    %s
 
 Watch it (another terminal):
@@ -73,10 +75,17 @@ func (c *serveCommand) Run(ctx context.Context, out io.Writer, errs stderr) erro
 	cfg.Auth.Secret = auth.Secret(os.Getenv(secretVariable))
 	srv, err := server.New(cfg, logger(errs, cfg.LogLevel))
 	if err != nil {
-		return usageError{err}
+		return startError(err)
 	}
-	fmt.Fprintf(out, "public ws://%s/ws\nadmin http://%s\n", srv.Addr(), srv.AdminAddr())
+	fmt.Fprintf(out, "public ws://%s/ws\nadmin %s\n", srv.Addr(), adminURL(srv))
 	return srv.Run(ctx)
+}
+
+func adminURL(srv *server.Server) string {
+	if srv.AdminAddr() == "" {
+		return "none"
+	}
+	return "http://" + srv.AdminAddr() + "/metrics"
 }
 
 type echoCommand struct {
@@ -89,10 +98,20 @@ func (c *echoCommand) Run(ctx context.Context, out io.Writer, errs stderr) error
 	cfg.Listen, cfg.AdminListen, cfg.EventLoop, cfg.Echo, cfg.TestChannels = c.Listen, "", c.EventLoop, true, false
 	srv, err := server.New(cfg, logger(errs, "warn"))
 	if err != nil {
-		return usageError{err}
+		return startError(err)
 	}
 	fmt.Fprintf(out, "echo ws://%s/\n", srv.Addr())
 	return srv.Run(ctx)
+}
+
+// startError is why a server could not be made: mostly a setting, unless the
+// system refused an address.
+func startError(err error) error {
+	var refused *net.OpError
+	if errors.As(err, &refused) {
+		return err
+	}
+	return usageError{err}
 }
 
 func logger(w io.Writer, level string) *slog.Logger {
@@ -102,3 +121,6 @@ func logger(w io.Writer, level string) *slog.Logger {
 	}
 	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: l}))
 }
+
+// stderr is a writer that kong can tell from the one for output.
+type stderr struct{ io.Writer }

@@ -92,15 +92,16 @@ func (c *tailCommand) print(ctx context.Context, conn *websocket.Conn, out io.Wr
 		}
 		var m struct {
 			Type, Channel string
+			Data          json.RawMessage
 			Errors        []json.RawMessage
 		}
 		if err := json.Unmarshal(b, &m); err != nil {
 			return fmt.Errorf("the server sent no JSON: %w", err)
 		}
-		delivery := m.Channel != "" && m.Type != "error" && m.Type != "caught_up" && m.Type != "mark"
+		delivery := m.Channel != "" && m.Data != nil
 		if delivery || c.All {
 			fmt.Fprintf(out, "%s\n", b)
-		} else if m.Type == "error" || len(m.Errors) > 0 {
+		} else if m.Type == "error" || m.Type == "unsubscribed" || len(m.Errors) > 0 {
 			fmt.Fprintf(errs, "%s\n", b)
 		}
 		if delivery {

@@ -311,3 +311,24 @@ func TestAllocs(t *testing.T) {
 		t.Errorf("%v allocations for appending with room", allocs)
 	}
 }
+
+// TestOpen asks after each of a message's frames.
+func TestOpen(t *testing.T) {
+	var r Reader
+	for i, c := range []struct {
+		in   stream
+		want bool
+	}{
+		{stream{}.with(Text, "whole"), false},
+		{stream{}.part(Text, "fr"), true},
+		{stream{}.with(Ping, ""), true},
+		{stream{}.part(Continuation, ""), true},
+		{stream{}.with(Continuation, "ag"), false},
+		{stream{}.with(Ping, ""), false},
+		{stream{}.with(Ping, "cut")[:4], false},
+	} {
+		if _, fail := read(&r, 0, c.in); fail != nil || r.Open() != c.want {
+			t.Errorf("step %d: got %v, %v, want %v", i, r.Open(), fail, c.want)
+		}
+	}
+}

@@ -48,6 +48,9 @@ func (s *Shard) act(slot Slot, a *session.Action) {
 	c := s.conn(slot)
 	switch a.Kind {
 	case session.Send:
+		if a.Code != "" {
+			s.stats.Errors[a.Code]++
+		}
 		s.reply(slot, s.encode(a.Message))
 	case session.Subscribe:
 		s.subscribe(slot, c, a)

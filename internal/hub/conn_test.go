@@ -194,7 +194,6 @@ func TestPricesNeverCloseASlowReader(t *testing.T) {
 }
 
 func TestFloods(t *testing.T) {
-	const pingFlood = "too many control frames"
 	for _, c := range []struct {
 		name  string
 		op    frame.Opcode

@@ -120,6 +120,7 @@ func plainMetrics() []plain {
 		gauge("connections_authenticated", "Open connections with a token.", func(s *Snapshot) float64 { return float64(s.Hub.Authenticated) }),
 		gauge("subscriptions", "Subscriptions of all connections.", func(s *Snapshot) float64 { return float64(s.Hub.Subscriptions) }),
 		gauge("cohorts", "Groups of subscriptions that share their frames.", func(s *Snapshot) float64 { return float64(s.Hub.Cohorts) }),
+		gauge("connections_slow", "Connections whose socket takes no more for now.", func(s *Snapshot) float64 { return float64(s.Hub.Slow) }),
 		gauge("subscriptions_behind", "Log subscriptions that are not caught up.", func(s *Snapshot) float64 { return float64(s.Hub.Behind) }),
 		gauge("held_bytes", "Bytes kept for slow or half-sent connections.", func(s *Snapshot) float64 { return float64(s.Hub.HeldBytes) }),
 		gauge("backlog_frames", "Frames queued and not yet handed to sockets.", func(s *Snapshot) float64 { return float64(s.Hub.BacklogFrames) }),

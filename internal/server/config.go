@@ -3,6 +3,7 @@ package server
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"slices"
 	"time"
@@ -47,6 +48,8 @@ type Config struct {
 	Loops int `name:"loops" help:"Event loops; 0 for one a core." default:"0"`
 	// TestChannels drives test:state and test:log, one message a second.
 	TestChannels bool `name:"test-channels" help:"Drive test:state and test:log." default:"true" negatable:""`
+	// StatusEvery is how often system:status is published.
+	StatusEvery time.Duration `name:"status-every" help:"How often system:status is published; 0 for never." default:"5s"`
 	// DrainTime is how long connections get to move on when the server stops.
 	DrainTime time.Duration `name:"drain-time" help:"Time over which clients are asked to reconnect when the server stops." default:"2s"`
 	// LogLevel is debug, info, warn or error.
@@ -74,7 +77,7 @@ func DefaultConfig() Config {
 	return Config{
 		Listen: "127.0.0.1:8080", AdminListen: "127.0.0.1:9090", DataDir: "data",
 		ReplaySpeed: 1, EventLoop: eventloop.KindAuto, TestChannels: true,
-		DrainTime: 2 * time.Second, LogLevel: "info",
+		StatusEvery: 5 * time.Second, DrainTime: 2 * time.Second, LogLevel: "info",
 		Limits:  Limits{session.DefaultConfig().Limits, gateway.DefaultConfig().Limits},
 		Auth:    auth.DefaultConfig(),
 		Gateway: gateway.DefaultConfig(),
@@ -104,8 +107,17 @@ func (c Config) validate() error {
 			return fmt.Errorf("feeds: there is no feed %q; use demo, or --replay FILE", f)
 		}
 	}
-	if c.ReplaySpeed < 0 {
-		return errors.New("replay-speed is negative: use 1 for real time, 0 for as fast as possible")
+	if !(c.ReplaySpeed >= 0) || math.IsInf(c.ReplaySpeed, 0) {
+		return fmt.Errorf("replay-speed is %v: use 1 for real time, 0 for as fast as possible", c.ReplaySpeed)
+	}
+	if c.ReplayLoop && c.ReplaySpeed == 0 {
+		return errors.New("replay-loop needs a replay-speed above 0")
+	}
+	if c.StatusEvery < 0 {
+		return fmt.Errorf("status-every is %v: use a positive value, or 0 for never", c.StatusEvery)
+	}
+	if c.DrainTime < 0 {
+		return fmt.Errorf("drain-time is %v: use a positive value, or 0 for none", c.DrainTime)
 	}
 	if c.Loops < 0 || c.Loops > 255 {
 		return fmt.Errorf("loops is %d: use 0 to 255", c.Loops)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
-	"time"
 
 	"cryptointel/internal/broker"
 	"cryptointel/internal/gateway"
@@ -96,18 +95,4 @@ type signals struct{ broker *broker.Broker }
 
 func (s signals) Append(ctx context.Context, e gateway.Entry) (int64, error) {
 	return s.broker.Append(ctx, e.Issuer, e.Publication, e.Content[:])
-}
-
-func (s *Server) everySecond(ctx context.Context) error {
-	t := time.NewTicker(time.Second)
-	defer t.Stop()
-	for n := 0; ; n++ {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-t.C:
-			s.market.sweep()
-			s.beat(ctx, n)
-		}
-	}
 }

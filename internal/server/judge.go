@@ -15,7 +15,11 @@ import (
 // connections of an instance to make room.
 type judge struct {
 	s    *Server
-	jobs chan job
+	wake chan struct{} // one token for each judge that may be asleep
+
+	mu   sync.Mutex // guards the fields below
+	jobs []job      // first in, first out
+	open int        // jobs that have no verdict yet
 }
 
 type job struct {
@@ -30,7 +34,7 @@ const (
 	maxJobs = 16_384
 )
 
-func newJudge(s *Server) *judge { return &judge{s: s, jobs: make(chan job, maxJobs)} }
+func newJudge(s *Server) *judge { return &judge{s: s, wake: make(chan struct{}, judges)} }
 
 // Handle takes a loop's request; it does not wait.
 func (j *judge) Handle(loop int, req hub.Request) {
@@ -38,30 +42,77 @@ func (j *judge) Handle(loop int, req hub.Request) {
 		j.s.registry.Release(req.Owner)
 		return
 	}
-	select {
-	case j.jobs <- job{loop, req}:
-	default:
+	if !j.push(job{loop, req}) {
 		busy := &protocol.Error{Code: protocol.ConnectionFull, Message: "too many tokens to verify; try again", RetryAfter: protocol.Second}
 		j.s.loops.Verdict(loop, req.Ref, hub.Verdict{Err: busy})
+		return
 	}
+	select {
+	case j.wake <- struct{}{}:
+	default: // all are awake and will look again
+	}
+}
+
+func (j *judge) push(x job) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if len(j.jobs) >= maxJobs {
+		return false
+	}
+	j.jobs = append(j.jobs, x)
+	j.open++
+	return true
+}
+
+// pop takes the oldest job. An empty queue keeps no memory: it is long only
+// while thousands connect at once.
+func (j *judge) pop() (x job, ok bool) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if len(j.jobs) == 0 {
+		return x, false
+	}
+	x, j.jobs[0] = j.jobs[0], job{}
+	if j.jobs = j.jobs[1:]; len(j.jobs) == 0 {
+		j.jobs = nil
+	}
+	return x, true
+}
+
+func (j *judge) done() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.open--
+}
+
+// pending is how many tokens wait for their verdict.
+func (j *judge) pending() int {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.open
 }
 
 func (j *judge) run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	for range judges {
-		wg.Go(func() {
-			for {
-				select {
-				case <-ctx.Done():
-					return
-				case x := <-j.jobs:
-					j.s.loops.Verdict(x.loop, x.req.Ref, j.verdict(x))
-				}
-			}
-		})
+		wg.Go(func() { j.work(ctx) })
 	}
 	wg.Wait()
 	return nil
+}
+
+func (j *judge) work(ctx context.Context) {
+	for {
+		for x, ok := j.pop(); ok; x, ok = j.pop() {
+			j.s.loops.Verdict(x.loop, x.req.Ref, j.verdict(x))
+			j.done()
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-j.wake:
+		}
+	}
 }
 
 func (j *judge) verdict(x job) hub.Verdict {

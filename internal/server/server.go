@@ -45,6 +45,7 @@ type Server struct {
 	market   *desk
 	registry *gateway.Registry
 	gateway  *gateway.Gateway
+	door     *gateway.Listener // public, with its bounds
 	admin    *gateway.Admin
 	loops    *eventloop.Group
 	judge    *judge
@@ -61,22 +62,18 @@ func (wallClock) Now() protocol.Time { return protocol.Time(time.Now().UnixNano(
 // New checks the configuration, opens the listeners and the broker, and joins
 // the parts. Nothing is served before Run; a server that is not run must be
 // closed.
-func New(cfg Config, log *slog.Logger) (s *Server, err error) {
+func New(cfg Config, log *slog.Logger) (*Server, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	s = &Server{cfg: cfg, log: log, clock: cfg.Clock}
+	s := &Server{cfg: cfg, log: log, clock: cfg.Clock}
 	if s.clock == nil {
 		s.clock = wallClock{}
 	}
 	s.started = s.clock.Now()
-	defer func() {
-		if err != nil {
-			s.Close()
-		}
-	}()
 	for _, open := range []func() error{s.openTokens, s.openMarket, s.openListeners, s.openLoops, s.openDoor} {
 		if err := open(); err != nil {
+			s.Close()
 			return nil, err
 		}
 	}
@@ -162,6 +159,9 @@ func (s *Server) openLoops() (err error) {
 	s.judge = newJudge(s)
 	cfg := eventloop.DefaultConfig()
 	cfg.Kind, cfg.Loops = s.cfg.EventLoop, s.cfg.Loops
+	if s.cfg.Echo {
+		cfg.SendBuffer = 0 // megabyte messages: the small buffer waits for delayed ACKs
+	}
 	s.loops, err = eventloop.New(cfg, eventloop.Parts{
 		Shard: func(int) eventloop.Shard { return hub.New(s.shardConfig(), s.clock.Now()) },
 		Clock: s.clock, Handler: s.judge, Reread: s.reread, Log: s.log,
@@ -193,6 +193,7 @@ func (s *Server) openDoor() (err error) {
 	if err != nil {
 		return err
 	}
+	s.door = s.gateway.Listen(s.public)
 	s.admin = gateway.NewAdmin(metrics.NewRegistry(version(), s.snapshot), s.tokens, s.log)
 	return nil
 }
@@ -215,7 +216,7 @@ type namer struct {
 
 func (n namer) Adopt(c net.Conn, rest []byte, h hub.Hello) error {
 	if n.name == nil {
-		h.Session = strings.ToLower(rand.Text()[:16])
+		h.Session = strings.ToLower(rand.Text()[:12])
 	} else {
 		h.Session = n.name()
 	}
@@ -262,7 +263,7 @@ func (s *Server) serve(g *errgroup.Group) []*http.Server {
 		})
 		return h
 	}
-	servers := []*http.Server{run(s.gateway.Server(), s.gateway.Listen(s.public))}
+	servers := []*http.Server{run(s.gateway.Server(), s.door)}
 	if s.private != nil {
 		servers = append(servers, run(s.admin.Server(), s.private))
 	}
@@ -275,10 +276,8 @@ func (s *Server) drain(servers []*http.Server) {
 	s.draining.Store(true)
 	ctx, cancel := context.WithTimeout(context.Background(), s.cfg.DrainTime+2*time.Second)
 	defer cancel()
-	if s.cfg.DrainTime > 0 {
-		s.loops.Drain(protocol.Time(s.cfg.DrainTime))
-		s.empty(ctx)
-	}
+	s.loops.Drain(protocol.Time(s.cfg.DrainTime))
+	s.empty(ctx)
 	for _, h := range servers {
 		if h.Shutdown(ctx) != nil {
 			h.Close()

@@ -57,6 +57,7 @@ func addStats(sum *hub.Stats, x hub.Stats) {
 	sum.Subscriptions += x.Subscriptions
 	sum.Cohorts += x.Cohorts
 	sum.Behind += x.Behind
+	sum.Slow += x.Slow
 	sum.Opened += x.Opened
 	sum.Closed += x.Closed
 	sum.MessagesIn += x.MessagesIn
@@ -81,8 +82,10 @@ func (s *Server) connections(ctx context.Context) int { return s.hubStats(ctx).C
 // snapshot is what /metrics shows.
 func (s *Server) snapshot() metrics.Snapshot {
 	b, m := s.broker.Stats(), s.market.stats()
+	door := s.gateway.Counts()
+	door.Pending, door.TurnedAway = s.door.Pending()
 	return metrics.Snapshot{
-		Hub: s.hubStats(context.Background()), Door: s.gateway.Counts(),
+		Hub: s.hubStats(context.Background()), Door: door,
 		Extra: map[string]float64{
 			"state_channels":           float64(b.StateChannels),
 			"log_entries":              float64(b.LogEntries),
@@ -92,6 +95,7 @@ func (s *Server) snapshot() metrics.Snapshot {
 			"market_published_total":   float64(m.Published),
 			"market_stale_total":       float64(m.Stale),
 			"market_assets_with_price": float64(m.Assets),
+			"tokens_pending":           float64(s.judge.pending()),
 		},
 	}
 }

@@ -30,7 +30,7 @@ type Action struct {
 	Token, Instance string // VerifyToken
 	Replace         bool   // VerifyToken
 
-	Code protocol.Code // Close
+	Code protocol.Code // Close; Send: of the error that Message tells
 }
 
 // Actions collects what a step wants done. Reset it before each step.

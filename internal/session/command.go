@@ -56,7 +56,8 @@ func (s *step) run(cmd *protocol.Command, b []byte) {
 
 // refuse answers a command with an error.
 func (s *step) refuse(id []byte, channel string, err *protocol.Error) {
-	s.out.send(protocol.AppendError(nil, id, channel, err, s.now))
+	s.out.List = append(s.out.List, Action{Kind: Send, Code: err.Code,
+		Message: protocol.AppendError(nil, id, channel, err, s.now)})
 }
 
 // strike refuses a command; the tenth in a minute that the client should never

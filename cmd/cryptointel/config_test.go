@@ -1,0 +1,208 @@
+package main
+
+import (
+	"io"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"cryptointel/internal/server"
+)
+
+// parsed is the configuration of `serve` with these arguments, and a
+// configuration file when there is text for one.
+func parsed(t *testing.T, file string, args ...string) (server.Config, error) {
+	t.Helper()
+	var c cli
+	parser, err := newParser(&c, io.Discard, io.Discard, func(int) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if file != "" {
+		args = append(args, "--config="+written(t, file))
+	}
+	_, err = parser.Parse(append([]string{"serve"}, args...))
+	return c.Serve.Server, err
+}
+
+func written(t *testing.T, text string) (path string) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "cryptointel.yaml")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// TestSettings shows where each setting can come from, and which wins: flag,
+// environment, file, default. Everything else keeps its default.
+func TestSettings(t *testing.T) {
+	dir, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		name string
+		args []string
+		env  map[string]string
+		file string
+		want func(*server.Config)
+	}{
+		{name: "defaults", want: func(c *server.Config) {}},
+		{name: "a flag", args: []string{"--limits.channels=7"},
+			want: func(c *server.Config) { c.Limits.Session.Channels = 7 }},
+		{name: "the environment", env: map[string]string{"CRYPTOINTEL_LIMITS_CHANNELS": "8"},
+			want: func(c *server.Config) { c.Limits.Session.Channels = 8 }},
+		{name: "the file", file: "limits:\n  channels: 9\n",
+			want: func(c *server.Config) { c.Limits.Session.Channels = 9 }},
+		{name: "the file, with a dot", file: "limits.channels: 9\n",
+			want: func(c *server.Config) { c.Limits.Session.Channels = 9 }},
+		{name: "flag over environment over file", args: []string{"--limits.channels=7"},
+			env:  map[string]string{"CRYPTOINTEL_LIMITS_CHANNELS": "8", "CRYPTOINTEL_LIMITS_MESSAGE_BYTES": "100"},
+			file: "limits:\n  channels: 9\n  message_bytes: 200\n  message_burst: 300\n",
+			want: func(c *server.Config) {
+				c.Limits.Session.Channels, c.Limits.Session.MessageBytes, c.Limits.Session.MessageBurst = 7, 100, 300
+			}},
+		{name: "0 is none, in all three", args: []string{"--limits.channels=0"},
+			env:  map[string]string{"CRYPTOINTEL_LIMITS_CONNECTIONS_PER_IP": "0"},
+			file: "limits:\n  idle_timeout: 0\n  connections_per_user: 0\n",
+			want: func(c *server.Config) {
+				c.Limits.Session.Channels, c.Limits.Session.IdleTimeout = 0, 0
+				c.Limits.Door.ConnectionsPerIP, c.Limits.Door.ConnectionsPerUser = 0, 0
+			}},
+		{name: "numbers, times and text", file: "listen: 127.0.0.1:1\nloops: 3\nreplay-speed: 2.5\nlimits: {auth_timeout: 3s}\nlog-level: debug\nbroker: {log_bytes: 1000000000}\n",
+			want: func(c *server.Config) {
+				c.Listen, c.Loops, c.ReplaySpeed, c.LogLevel = "127.0.0.1:1", 3, 2.5, "debug"
+				c.Limits.Session.AuthTimeout, c.Broker.LogBytes = 3*time.Second, 1_000_000_000
+			}},
+		{name: "yes and no", args: []string{"--no-test-channels"}, file: "replay-loop: true\ngateway:\n  token_in_url: yes\n",
+			want: func(c *server.Config) { c.TestChannels, c.ReplayLoop, c.Gateway.TokenInURL = false, true, true }},
+		{name: "no in the file", file: "test-channels: false\n",
+			want: func(c *server.Config) { c.TestChannels = false }},
+		{name: "no in the environment", env: map[string]string{"CRYPTOINTEL_TEST_CHANNELS": "false"},
+			want: func(c *server.Config) { c.TestChannels = false }},
+		{name: "yes over no in the file", args: []string{"--test-channels"}, file: "test-channels: false\n",
+			want: func(c *server.Config) {}},
+		{name: "lists by comma", args: []string{"--feeds=demo", "--auth.anonymous_channels=price:*,test:*"},
+			want: func(c *server.Config) {
+				c.Feeds, c.Auth.AnonymousChannels = []string{"demo"}, []string{"price:*", "test:*"}
+			}},
+		{name: "lists in the environment", env: map[string]string{"CRYPTOINTEL_AUTH_ANONYMOUS_CHANNELS": "price:*,test:*"},
+			want: func(c *server.Config) { c.Auth.AnonymousChannels = []string{"price:*", "test:*"} }},
+		{name: "lists in the file", file: "feeds: [demo]\nauth:\n  anonymous_channels:\n    - price:*\n    - test:*\ngateway: {origins: https://a.example}\n",
+			want: func(c *server.Config) {
+				c.Feeds, c.Auth.AnonymousChannels = []string{"demo"}, []string{"price:*", "test:*"}
+				c.Gateway.Origins = []string{"https://a.example"}
+			}},
+		{name: "empty lists", args: []string{"--feeds="}, file: "feeds: [demo]\nauth:\n  anonymous_channels: []\n",
+			want: func(c *server.Config) { c.Auth.AnonymousChannels = nil }},
+		{name: "an empty list in the environment", env: map[string]string{"CRYPTOINTEL_AUTH_ANONYMOUS_CHANNELS": ""},
+			want: func(c *server.Config) { c.Auth.AnonymousChannels = nil }},
+		{name: "no admin listener", args: []string{"--admin-listen="},
+			want: func(c *server.Config) { c.AdminListen = "" }},
+		{name: "recordings, again and again", args: []string{"--replay=/a,b.gz", "--replay=/c.gz"},
+			want: func(c *server.Config) { c.Replay = []string{"/a,b.gz", "/c.gz"} }},
+		{name: "recordings in the file", file: "replay:\n  - /a,b.gz\n  - c.gz\n",
+			want: func(c *server.Config) { c.Replay = []string{"/a,b.gz", "c.gz"} }},
+		{name: "a key without a value", file: "limits:\n  channels:\n",
+			want: func(c *server.Config) {}},
+		{name: "an empty file", file: "# nothing\n",
+			want: func(c *server.Config) {}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			for k, v := range tt.env {
+				t.Setenv(k, v)
+			}
+			got, err := parsed(t, tt.file, tt.args...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := server.DefaultConfig()
+			want.DataDir = filepath.Join(dir, "data")
+			tt.want(&want)
+			if got, want := plain(got), plain(want); !reflect.DeepEqual(got, want) {
+				t.Errorf("got\n%+v\nwant\n%+v", got, want)
+			}
+		})
+	}
+}
+
+// plain is cfg with what belongs to other commands, or is no setting,
+// made the same: empty lists, and the door's copy of its limits.
+func plain(cfg server.Config) server.Config {
+	cfg.Gateway.Limits = cfg.Limits.Door
+	for _, list := range []*[]string{&cfg.Feeds, &cfg.Replay, &cfg.Auth.AnonymousChannels, &cfg.Gateway.Origins} {
+		if len(*list) == 0 {
+			*list = nil
+		}
+	}
+	return cfg
+}
+
+// TestConfigVariable finds the file by the environment.
+func TestConfigVariable(t *testing.T) {
+	t.Setenv("CRYPTOINTEL_CONFIG", written(t, "loops: 4\n"))
+	if got, err := parsed(t, ""); err != nil || got.Loops != 4 {
+		t.Errorf("got %d loops, %v, want 4", got.Loops, err)
+	}
+	if got, err := parsed(t, "loops: 5\n"); err != nil || got.Loops != 5 {
+		t.Errorf("got %d loops, %v, want 5 from the file that --config names", got.Loops, err)
+	}
+}
+
+// TestBadSettings shows what is said about each mistake.
+func TestBadSettings(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		args []string
+		env  map[string]string
+		file string
+		want string
+	}{
+		{name: "unknown flag", args: []string{"--limits.chanels=5"}, want: `unknown flag --limits.chanels`},
+		{name: "no number", args: []string{"--loops=many"}, want: `--loops: expected a valid 64 bit int but got "many"`},
+		{name: "no duration", args: []string{"--limits.idle_timeout=60"}, want: `--limits.idle_timeout: expected duration but got "60"`},
+		{name: "no choice", args: []string{"--eventloop=kqueue"}, want: `--eventloop must be one of "auto","epoll","portable" but got "kqueue"`},
+		{name: "no number in the environment", env: map[string]string{"CRYPTOINTEL_LIMITS_CHANNELS": "lots"}, want: `CRYPTOINTEL_LIMITS_CHANNELS="lots"`},
+		{name: "no number in the file", file: "limits: {channels: lots}\n", want: `--limits.channels: expected a valid 64 bit int but got "lots"`},
+		{name: "no duration in the file", file: "limits: {idle_timeout: 60}\n", want: `--limits.idle_timeout: expected duration but got "60"`},
+		{name: "no choice in the file", file: "log-level: loud\n", want: `--log-level must be one of "debug","info","warn","error" but got "loud"`},
+		{name: "unknown key", file: "limits:\n  chanels: 5\n", want: `cryptointel.yaml: unknown key "limits.chanels"; did you mean "limits.channels"?`},
+		{name: "unknown group", file: "limit:\n  channels: 5\n", want: `cryptointel.yaml: unknown key "limit.channels"; did you mean "limits.channels"?`},
+		{name: "a key of another command", file: "ttl: 5s\n", want: `cryptointel.yaml: unknown key "ttl"; did you mean "`},
+		{name: "one key twice", file: "loops: 1\nloops: 2\n", want: `cryptointel.yaml: yaml: `},
+		{name: "no YAML", file: "a: b: c\n", want: `cryptointel.yaml: yaml: `},
+		{name: "no keys", file: "- a\n", want: `cryptointel.yaml: yaml: `},
+		{name: "no file", args: []string{"--config=/nowhere.yaml"}, want: `read the configuration: open /nowhere.yaml: no such file`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			for k, v := range tt.env {
+				t.Setenv(k, v)
+			}
+			_, err := parsed(t, tt.file, tt.args...)
+			if err == nil {
+				t.Fatalf("no error, want %s", tt.want)
+			}
+			if got := err.Error(); !strings.Contains(got, tt.want) {
+				t.Errorf("got %s, want %s", got, tt.want)
+			}
+			if strings.Contains(err.Error(), "--admin-listen") || strings.Contains(err.Error(), "--help") {
+				t.Errorf("%v names a flag that is not concerned", err)
+			}
+		})
+	}
+}
+
+func TestSnake(t *testing.T) {
+	for field, want := range map[string]string{
+		"Listen": "listen", "MessageBytes": "message_bytes", "URL": "url", "TokenInURL": "token_in_url",
+		"HTTPServer": "http_server", "ConnectsPerMinutePerIP": "connects_per_minute_per_ip",
+	} {
+		if got := snake(field); got != want {
+			t.Errorf("snake(%s) = %s, want %s", field, got, want)
+		}
+	}
+}
