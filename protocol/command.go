@@ -54,21 +54,17 @@ func ParseCommand(b []byte) (Command, *Error) {
 	if string(b) == PlainPing {
 		return Command{Type: CmdPing}, nil
 	}
-	if err := CheckJSON(b); err != nil {
-		return Command{}, invalid(err.Error())
+	v, bad := ParseValue(b)
+	if bad != nil {
+		return Command{}, invalid(bad.Error())
 	}
-	v := raw(skipSpace(b))
-	if v.kind() != '{' {
+	if v.Kind() != '{' {
 		return Command{}, invalid("a message is one JSON object")
 	}
 	var c Command
 	var first *Error
-	for it := elements(v); ; {
-		key, val, ok := it.field()
-		if !ok {
-			break
-		}
-		if err := c.set(key, val); err != nil && first == nil {
+	for key, val := range v.Fields() {
+		if err := c.set(string(key), val); err != nil && first == nil {
 			first = err
 		}
 	}
@@ -80,14 +76,14 @@ func ParseCommand(b []byte) (Command, *Error) {
 	return c, first
 }
 
-func (c *Command) set(key string, v raw) (err *Error) {
+func (c *Command) set(key string, v Value) (err *Error) {
 	switch key {
 	case "type":
 		return textField(&c.Type, key, v)
 	case "id":
 		return idField(&c.ID, v)
 	case "t":
-		if _, ok := v.float(); !ok || len(v) > maxT {
+		if _, ok := v.Float(); !ok || len(v) > maxT {
 			return invalid("'t' must be a number")
 		}
 		c.T = v
@@ -98,12 +94,12 @@ func (c *Command) set(key string, v raw) (err *Error) {
 	case "since":
 		return textField(&c.Since, key, v)
 	case "replace":
-		b, ok := v.boolean()
+		b, ok := v.Bool()
 		if c.Replace = b; !ok {
 			return invalid("'replace' must be true or false")
 		}
 	case "offset":
-		n, ok := v.integer()
+		n, ok := v.Integer()
 		if c.Offset = n; !ok || n < 0 {
 			return invalid("'offset' must be a whole number")
 		}
@@ -138,16 +134,12 @@ func (c *Command) check() *Error {
 	return nil
 }
 
-func parseItems(v raw) ([]Item, *Error) {
-	if v.kind() != '[' {
+func parseItems(v Value) ([]Item, *Error) {
+	if v.Kind() != '[' {
 		return nil, invalid("'channels' must be a list")
 	}
 	var items []Item
-	for it := elements(v); ; {
-		e, ok := it.next()
-		if !ok {
-			return items, nil
-		}
+	for e := range v.Elements() {
 		item, err := parseItem(e)
 		if err != nil {
 			return nil, err
@@ -156,26 +148,23 @@ func parseItems(v raw) ([]Item, *Error) {
 			return nil, invalid("'channels' may have at most 256 elements")
 		}
 	}
+	return items, nil
 }
 
-func parseItem(v raw) (Item, *Error) {
-	if name, ok := v.text(); ok {
+func parseItem(v Value) (Item, *Error) {
+	if name, ok := v.Text(); ok {
 		return Item{Channel: name}, nil
 	}
-	if v.kind() != '{' {
+	if v.Kind() != '{' {
 		return Item{}, invalid("an element of 'channels' is a name or an object with 'channel'")
 	}
 	var item Item
-	for it := elements(v); ; {
-		key, val, ok := it.field()
-		if !ok {
-			break
-		}
-		if key == "channel" {
-			if err := textField(&item.Channel, key, val); err != nil {
+	for key, val := range v.Fields() {
+		if string(key) == "channel" {
+			if err := textField(&item.Channel, "channel", val); err != nil {
 				return Item{}, err
 			}
-		} else if err := item.option(key, val); err != nil && item.Err == nil {
+		} else if err := item.option(string(key), val); err != nil && item.Err == nil {
 			item.Err = err // of this channel only: the others stream
 		}
 	}
@@ -185,14 +174,14 @@ func parseItem(v raw) (Item, *Error) {
 	return item, nil
 }
 
-func (it *Item) option(key string, v raw) (err *Error) {
+func (it *Item) option(key string, v Value) (err *Error) {
 	switch key {
 	case "since":
 		return textField(&it.Since, key, v)
 	case "filter":
 		it.Filter, err = parseFilter(v)
 	case "max_rate":
-		r, ok := v.float()
+		r, ok := v.Float()
 		if !ok || r <= 0 {
 			return invalid("'max_rate' must be a number above 0, messages a second")
 		}
@@ -201,8 +190,8 @@ func (it *Item) option(key string, v raw) (err *Error) {
 	return err
 }
 
-func textField(dst *string, key string, v raw) *Error {
-	s, ok := v.text()
+func textField(dst *string, key string, v Value) *Error {
+	s, ok := v.Text()
 	if !ok {
 		return invalid("'" + key + "' must be a string")
 	}
@@ -211,8 +200,8 @@ func textField(dst *string, key string, v raw) *Error {
 }
 
 // idField keeps an id as it was written, so that the echo is exact.
-func idField(dst *[]byte, v raw) *Error {
-	s, text := v.text()
+func idField(dst *[]byte, v Value) *Error {
+	s, text := v.Text()
 	if text && len(s) <= MaxID || v.whole() && len(v) <= MaxID {
 		*dst = v
 		return nil
@@ -220,8 +209,8 @@ func idField(dst *[]byte, v raw) *Error {
 	return invalid("'id' must be a string of at most 64 bytes or a whole number")
 }
 
-func instanceField(dst *string, v raw) *Error {
-	s, ok := v.text()
+func instanceField(dst *string, v Value) *Error {
+	s, ok := v.Text()
 	if !ok || len(s) > 64 {
 		return invalid("'instance' must be a string of at most 64 bytes")
 	}

@@ -103,26 +103,23 @@ func ParseFilter(b []byte) (*Filter, *Error) {
 	if len(b) > MaxFilterBytes {
 		return nil, invalidFilter("it has more than 512 bytes")
 	}
-	if CheckJSON(b) != nil {
+	v, err := ParseValue(b)
+	if err != nil {
 		return nil, invalidFilter("it is not valid JSON")
 	}
-	return parseFilter(raw(skipSpace(b)))
+	return parseFilter(v)
 }
 
-func parseFilter(v raw) (*Filter, *Error) {
+func parseFilter(v Value) (*Filter, *Error) {
 	if len(v) > MaxFilterBytes {
 		return nil, invalidFilter("it has more than 512 bytes")
 	}
-	if v.kind() != '{' {
+	if v.Kind() != '{' {
 		return nil, invalidFilter("it must be an object such as {\"type\":[\"price_spike\"]}")
 	}
 	f := &Filter{}
-	for it := elements(v); ; {
-		key, val, ok := it.field()
-		if !ok {
-			break
-		}
-		if err := f.set(key, val); err != nil {
+	for key, val := range v.Fields() {
+		if err := f.set(string(key), val); err != nil {
 			return nil, err
 		}
 	}
@@ -132,7 +129,7 @@ func parseFilter(v raw) (*Filter, *Error) {
 	return f, nil
 }
 
-func (f *Filter) set(key string, v raw) *Error {
+func (f *Filter) set(key string, v Value) *Error {
 	switch key {
 	case "type":
 		return setList(&f.Type, key, v)
@@ -143,7 +140,7 @@ func (f *Filter) set(key string, v raw) *Error {
 	case "severity":
 		return setList(&f.Severity, key, v)
 	case "min_confidence":
-		c, ok := v.float()
+		c, ok := v.Float()
 		if !ok || c < 0 || c > 1 {
 			return invalidFilter("min_confidence must be a number from 0 to 1")
 		}
@@ -153,8 +150,8 @@ func (f *Filter) set(key string, v raw) *Error {
 	return invalidFilter("unknown key '" + clip(key) + "'; use type, entity, source, severity, min_confidence")
 }
 
-func setList(dst *[]string, key string, v raw) *Error {
-	list, ok := v.texts()
+func setList(dst *[]string, key string, v Value) *Error {
+	list, ok := v.Texts()
 	if !ok || len(list) == 0 {
 		return invalidFilter(key + " must be a list of strings with at least one value")
 	}

@@ -180,7 +180,7 @@ func FuzzFilter(f *testing.F) {
 		if CheckJSON(form) != nil {
 			t.Fatalf("%q: the form %q is not accepted", b, form)
 		}
-		again, err := parseFilter(raw(form))
+		again, err := parseFilter(Value(form))
 		if len(form) > MaxFilterBytes { // escapes can be longer than what they stand for
 			return
 		}

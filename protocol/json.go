@@ -28,14 +28,8 @@ var (
 // It is stricter than the JSON grammar where parsers disagree: no key twice in
 // an object, no lone surrogates, no number beyond a float64.
 func CheckJSON(b []byte) error {
-	rest, err := skipValue(skipSpace(b), 0)
-	if err != nil {
-		return err
-	}
-	if len(skipSpace(rest)) > 0 {
-		return errSyntax
-	}
-	return nil
+	_, err := ParseValue(b)
+	return err
 }
 
 func skipSpace(b []byte) []byte {

@@ -42,14 +42,18 @@ func FuzzCheckJSON(f *testing.F) {
 	})
 }
 
-// compareDecoded reads b with the raw readers and with encoding/json.
+// compareDecoded reads b with the readers of Value and with encoding/json.
 func compareDecoded(t *testing.T, b []byte) {
 	t.Helper()
 	var want any
 	if err := json.Unmarshal(b, &want); err != nil {
 		t.Fatalf("encoding/json cannot decode %q: %v", b, err)
 	}
-	got := decodeRaw(t, raw(bytes.TrimSpace(b)))
+	v, err := ParseValue(b)
+	if err != nil || !bytes.Equal(v, bytes.TrimSpace(b)) {
+		t.Fatalf("the value in %q is %q (%v)", b, v, err)
+	}
+	got := decodeValue(t, v)
 	if g, w := fmt.Sprintf("%#v", got), fmt.Sprintf("%#v", want); g != w {
 		t.Fatalf("%q\n got %s\nwant %s", b, g, w)
 	}

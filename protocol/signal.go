@@ -4,26 +4,23 @@ package protocol
 // at. High is not in the data: it is stored beside it. The error says which
 // field is wrong.
 func ParseSignal(data []byte) (*Signal, *Error) {
-	if err := CheckJSON(data); err != nil {
-		return nil, invalid("data: " + err.Error())
+	v, bad := ParseValue(data)
+	if bad != nil {
+		return nil, invalid("data: " + bad.Error())
 	}
-	v := raw(skipSpace(data))
-	if v.kind() != '{' {
+	if v.Kind() != '{' {
 		return nil, invalid("data must be an object")
 	}
 	s := &Signal{}
-	for it := elements(v); ; {
-		key, val, ok := it.field()
-		if !ok {
-			return s, nil
-		}
-		if err := s.set(key, val); err != nil {
+	for key, val := range v.Fields() {
+		if err := s.set(string(key), val); err != nil {
 			return nil, err
 		}
 	}
+	return s, nil
 }
 
-func (s *Signal) set(key string, v raw) *Error {
+func (s *Signal) set(key string, v Value) *Error {
 	switch key {
 	case "id":
 		return textField(&s.ID, key, v)
@@ -36,7 +33,7 @@ func (s *Signal) set(key string, v raw) *Error {
 	case "sources":
 		return textsField(&s.Sources, key, v)
 	case "confidence":
-		c, ok := v.float()
+		c, ok := v.Float()
 		if !ok || c < 0 || c > 1 {
 			return invalid("'confidence' must be a number from 0 to 1")
 		}
@@ -45,8 +42,8 @@ func (s *Signal) set(key string, v raw) *Error {
 	return nil
 }
 
-func textsField(dst *[]string, key string, v raw) *Error {
-	list, ok := v.texts()
+func textsField(dst *[]string, key string, v Value) *Error {
+	list, ok := v.Texts()
 	if !ok {
 		return invalid("'" + key + "' must be a list of strings")
 	}

@@ -8,9 +8,13 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
+
+	"cryptointel/internal/bench"
+	"cryptointel/internal/server"
 )
 
 // A cli is the command line: what it can say is what the commands' Config
@@ -59,8 +63,34 @@ func run(ctx context.Context, args []string, in io.Reader, out, errs io.Writer) 
 // newParser reads flags, the environment and the configuration file into c.
 func newParser(c *cli, out, errs io.Writer, exit func(int)) (*kong.Kong, error) {
 	return kong.New(c, kong.Name("cryptointel"), kong.Description("Real-time streaming for crypto intelligence."),
-		kong.Writers(out, errs), kong.Exit(exit), kong.FlagNamer(snake), kong.DefaultEnvars("CRYPTOINTEL"),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true}))
+		kong.Writers(out, errs), kong.Exit(exit), kong.FlagNamer(snake),
+		kong.PostBuild(serverFlags), kong.ConfigureHelp(kong.HelpOptions{Compact: true}))
+}
+
+// serverFlags finishes the flags of the two commands that run a server: each has
+// an environment variable, and demo has the simulated market unless told
+// otherwise. The tools have none: a variable such as CRYPTOINTEL_URL would mean
+// another thing to each of them.
+func serverFlags(k *kong.Kong) error {
+	for _, command := range k.Model.Children {
+		if command.Name != "demo" && command.Name != "serve" {
+			continue
+		}
+		for _, flag := range command.Flags {
+			flag.Envs = []string{environment(flag.Name)}
+			flag.Tag.Envs = flag.Envs
+			if command.Name == "demo" && flag.Name == "feeds" {
+				flag.Default, flag.HasDefault = server.FeedDemo, true
+			}
+		}
+	}
+	return nil
+}
+
+// environment is the variable of a flag: limits.channels has
+// CRYPTOINTEL_LIMITS_CHANNELS.
+func environment(flag string) string {
+	return "CRYPTOINTEL_" + strings.ToUpper(strings.NewReplacer("-", "_", ".", "_").Replace(flag))
 }
 
 // A usageError is a value on the command line that cannot be used.
@@ -71,7 +101,7 @@ func exitCode(err error, errs io.Writer) int {
 		return 0
 	}
 	fmt.Fprintln(errs, "cryptointel:", err)
-	if errors.As(err, &usageError{}) {
+	if errors.As(err, &usageError{}) || errors.As(err, &bench.ConfigError{}) {
 		return 2
 	}
 	return 1

@@ -66,7 +66,7 @@ func TestUsage(t *testing.T) {
 		{"token --sub=u1 --ttl=0s", "the time to live is 0s"},
 		{"token --sub=u1 --channels=A/B", "ch claim"},
 		{"publish", "missing flags: --token"},
-		{"publish --token=x --url=:", "missing protocol scheme"},
+		{"publish --token=x --url=:", "is not an address such as http"},
 		{"tail", `expected "<channels> ..."`},
 		{"tail --max-rate=fast price:bitcoin", "--max-rate: expected"},
 	} {
@@ -265,7 +265,7 @@ func TestTakenPort(t *testing.T) {
 // TestDemo does what the greeting says.
 func TestDemo(t *testing.T) {
 	t.Setenv(secretVariable, "")
-	p := start(t, "", "demo", "--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0", "--drain-time=0s", "--feeds=")
+	p := start(t, "", "demo", "--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0", "--drain-time=0s")
 	m := p.out.await(t, `public +ws://(\S+)/ws\n +admin +http://(\S+)/metrics\n +token +(\S+)\n`)
 	addr, admin, token := m[0], m[1], m[2]
 	tail := start(t, "", "tail", "-n2", "--url=ws://"+addr+"/ws", "price:bitcoin")

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"time"
 )
 
@@ -21,6 +22,9 @@ const maxLine = 1 << 20
 // Run publishes one message a line and prints what the server answers to each.
 // It goes on after a refusal and then ends with an error.
 func (c *publishCommand) Run(ctx context.Context, in io.Reader, out io.Writer, errs stderr) error {
+	if u, err := url.Parse(c.URL); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		return usageError{fmt.Errorf("--url: %q is not an address such as http://127.0.0.1:8080/api/v1/publish", c.URL)}
+	}
 	client := &http.Client{Timeout: 30 * time.Second}
 	lines := bufio.NewScanner(in)
 	lines.Buffer(nil, maxLine)

@@ -31,7 +31,6 @@ func (c *demoCommand) Run(ctx context.Context, out io.Writer, errs stderr) error
 	}
 	cfg.Auth.Secret = auth.Secret(secret)
 	cfg.Auth.AnonymousChannels = append(cfg.Auth.AnonymousChannels, "signals:*")
-	cfg.Feeds = []string{server.FeedDemo}
 	srv, err := server.New(cfg, logger(errs, cfg.LogLevel))
 	if err != nil {
 		return startError(err)

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
+	"net/url"
 	"strings"
 	"time"
 
@@ -27,6 +29,9 @@ const maxTailFrame = 4 << 20
 
 // Run prints each delivery as one line of JSON.
 func (c *tailCommand) Run(ctx context.Context, out io.Writer, errs stderr) error {
+	if err := c.check(); err != nil {
+		return usageError{err}
+	}
 	conn, _, err := websocket.Dial(ctx, c.URL, &websocket.DialOptions{Subprotocols: []string{"cryptointel.v1"}})
 	if err != nil {
 		return fmt.Errorf("connect to %s: %w", c.URL, err)
@@ -42,6 +47,19 @@ func (c *tailCommand) Run(ctx context.Context, out io.Writer, errs stderr) error
 	defer stop()
 	go heartbeat(ctx, conn)
 	return c.print(ctx, conn, out, errs)
+}
+
+func (c *tailCommand) check() error {
+	u, err := url.Parse(c.URL)
+	switch {
+	case err != nil || u.Scheme != "ws" && u.Scheme != "wss" || u.Host == "":
+		return fmt.Errorf("--url: %q is not a WebSocket address such as ws://127.0.0.1:8080/ws", c.URL)
+	case math.IsNaN(c.MaxRate) || c.MaxRate < 0:
+		return fmt.Errorf("--max-rate is %v: use messages a second, above 0", c.MaxRate)
+	case c.Count < 0:
+		return fmt.Errorf("--count is %d: use 0 to go on", c.Count)
+	}
+	return nil
 }
 
 func (c *tailCommand) commands() (list [][]byte) {
@@ -84,27 +102,46 @@ func heartbeat(ctx context.Context, conn *websocket.Conn) {
 	}
 }
 
+// A frame is what tail looks at in a message from the server.
+type frame struct {
+	Type, Channel, ID string
+	Data              json.RawMessage
+	Channels          []string
+	Errors            []json.RawMessage
+}
+
+func (f *frame) delivers() bool { return f.Channel != "" && f.Data != nil }
+
+// refuses reports whether the frame says that nothing, or not all, is followed.
+func (f *frame) refuses() bool {
+	return f.Type == "error" || f.Type == "unsubscribed" || len(f.Errors) > 0
+}
+
+// followsNothing reports whether the frame is the answer to our subscribe and
+// leaves nothing to wait for.
+func (f *frame) followsNothing() bool {
+	return f.ID == "tail" && (f.Type == "error" || f.Type == "ack" && len(f.Channels) == 0)
+}
+
 func (c *tailCommand) print(ctx context.Context, conn *websocket.Conn, out io.Writer, errs io.Writer) error {
 	for n := 0; ; {
 		_, b, err := conn.Read(ctx)
 		if err != nil {
 			return closed(ctx, err)
 		}
-		var m struct {
-			Type, Channel string
-			Data          json.RawMessage
-			Errors        []json.RawMessage
-		}
-		if err := json.Unmarshal(b, &m); err != nil {
+		var f frame
+		if err := json.Unmarshal(b, &f); err != nil {
 			return fmt.Errorf("the server sent no JSON: %w", err)
 		}
-		delivery := m.Channel != "" && m.Data != nil
-		if delivery || c.All {
+		if f.delivers() || c.All {
 			fmt.Fprintf(out, "%s\n", b)
-		} else if m.Type == "error" || m.Type == "unsubscribed" || len(m.Errors) > 0 {
+		} else if f.refuses() {
 			fmt.Fprintf(errs, "%s\n", b)
 		}
-		if delivery {
+		if f.followsNothing() {
+			return errors.New("none of the channels can be followed")
+		}
+		if f.delivers() {
 			if n++; n == c.Count {
 				return conn.Close(websocket.StatusNormalClosure, "")
 			}

@@ -204,7 +204,7 @@ func TestForbidden(t *testing.T) {
 			t.Errorf("got %q, %v, want %q", got, err, want)
 		}
 	}
-	for _, imp := range forbiddenImports {
+	for _, imp := range someForbidden {
 		t.Run(imp, func(t *testing.T) {
 			add(`import "` + imp + `"`)
 			try(t, "the core may not import "+imp)

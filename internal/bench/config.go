@@ -155,7 +155,7 @@ func DefaultFloor() FloorConfig {
 // is done ends it early, without a report.
 func (c ConnectConfig) Run(ctx context.Context, w io.Writer) error {
 	if err := c.validate(); err != nil {
-		return err
+		return ConfigError{err}
 	}
 	return runConnect(ctx, c, w)
 }
@@ -163,7 +163,7 @@ func (c ConnectConfig) Run(ctx context.Context, w io.Writer) error {
 // Run subscribes, publishes, measures and prints the report to w.
 func (c FanoutConfig) Run(ctx context.Context, w io.Writer) error {
 	if err := c.validate(); err != nil {
-		return err
+		return ConfigError{err}
 	}
 	return runFanout(ctx, c, w)
 }
@@ -171,7 +171,7 @@ func (c FanoutConfig) Run(ctx context.Context, w io.Writer) error {
 // Run subscribes, publishes, measures and prints the report to w.
 func (c ChannelsConfig) Run(ctx context.Context, w io.Writer) error {
 	if err := c.validate(); err != nil {
-		return err
+		return ConfigError{err}
 	}
 	return runChannels(ctx, c, w)
 }
@@ -180,7 +180,7 @@ func (c ChannelsConfig) Run(ctx context.Context, w io.Writer) error {
 // prints the slope to w.
 func (c MemoryConfig) Run(ctx context.Context, w io.Writer) error {
 	if err := c.validate(); err != nil {
-		return err
+		return ConfigError{err}
 	}
 	return runMemory(ctx, c, w)
 }
@@ -190,6 +190,9 @@ func (c MemoryConfig) Run(ctx context.Context, w io.Writer) error {
 func (c FloorConfig) Run(ctx context.Context, w io.Writer) error {
 	return runFloor(ctx, c, w)
 }
+
+// A ConfigError is a setting that cannot be used: nothing was measured.
+type ConfigError struct{ error }
 
 func (t Target) validate() error {
 	if _, err := parseEndpoint(t.URL, "ws"); err != nil {

@@ -24,9 +24,6 @@ type ReplayConfig struct {
 	Loop bool `help:"Start over at the end."`
 }
 
-// DefaultReplayConfig returns the defaults.
-func DefaultReplayConfig() ReplayConfig { return ReplayConfig{Speed: 1} }
-
 func (c ReplayConfig) validate() error {
 	switch {
 	case len(c.Files) == 0:

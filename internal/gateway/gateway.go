@@ -155,7 +155,7 @@ func New(cfg Config, parts Parts) (*Gateway, error) {
 	if cfg.AcceptRate > 0 {
 		g.accept = rate.NewLimiter(rate.Limit(cfg.AcceptRate), cfg.AcceptRate)
 	}
-	g.runs.New = func() any { return newPublishRun() }
+	g.runs.New = func() any { return new(publishRun) }
 	g.assets = sync.OnceValue(g.assetDocument)
 	g.routes = g.table()
 	return g, nil

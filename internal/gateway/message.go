@@ -1,10 +1,6 @@
 package gateway
 
-import (
-	"hash/maphash"
-
-	"cryptointel/protocol"
-)
+import "cryptointel/protocol"
 
 // Bounds of the publish API.
 const (
@@ -75,11 +71,11 @@ func fieldOf(key []byte) (field, bool) {
 	return 0, false
 }
 
-// A message is where the parts of one published message are in the body.
+// A message is the parts of one published message. They share the body's
+// bytes; what is absent is empty.
 type message struct {
-	whole, kind, channel, data span
-	loose                      bool // data has white space between its tokens
-	fields                     [fieldCount]span
+	whole, kind, channel, data protocol.Value
+	fields                     [fieldCount]protocol.Value
 }
 
 // A publishRun is the scratch of one publish request. It is pooled; nothing
@@ -89,110 +85,61 @@ type publishRun struct {
 	out      []byte
 	messages []message
 	list     bool // the body is an array
-	scan     scanner
-}
-
-func newPublishRun() *publishRun {
-	return &publishRun{scan: scanner{seed: maphash.MakeSeed()}}
 }
 
 // parse finds the messages in the body. An error is one of the whole body:
 // nothing of it is published.
 func (p *publishRun) parse() *protocol.Error {
 	p.messages, p.list = p.messages[:0], false
-	s := &p.scan
-	s.reset(p.body)
-	switch s.peek() {
+	body, err := protocol.ParseValue(p.body)
+	if err != nil {
+		return invalid("the body cannot be read: " + err.Error())
+	}
+	switch body.Kind() {
+	case '{':
+		p.add(body)
 	case '[':
 		p.list = true
-		s.array(0, p.element)
-	case '{':
-		p.element(0)
-	default:
-		if s.value(0) && s.end() {
-			return invalid("send one message object, or an array of them")
+		for v := range body.Elements() {
+			if len(p.messages) == maxBatch {
+				return invalid("an array has more than 100 messages")
+			}
+			p.add(v)
 		}
-	}
-	if s.fault == "" {
-		s.end()
-	}
-	switch {
-	case len(p.messages) > maxBatch:
-		return invalid("an array has more than 100 messages")
-	case s.fault != "":
-		return invalid("the body cannot be read: " + s.fault)
+	default:
+		return invalid("send one message object, or an array of them")
 	}
 	return nil
 }
 
-// element passes one message.
-func (p *publishRun) element(depth int) bool {
-	if len(p.messages) > maxBatch {
-		return false // already too many: the rest is not read
-	}
-	p.messages = append(p.messages, message{})
-	m, s := &p.messages[len(p.messages)-1], &p.scan
-	m.whole.from = s.i
-	if s.peek() != '{' {
-		return s.value(depth)
-	}
-	ok := s.object(depth, func(key []byte, depth int) bool {
+// add notes the parts of one message. What is wrong with it is said when it is
+// looked at.
+func (p *publishRun) add(whole protocol.Value) {
+	p.messages = append(p.messages, message{whole: whole})
+	m := &p.messages[len(p.messages)-1]
+	for key, v := range whole.Fields() {
 		switch string(key) {
 		case "type":
-			return p.part(&m.kind, depth)
+			m.kind = v
 		case "channel":
-			return p.part(&m.channel, depth)
+			m.channel = v
 		case "data":
-			return p.payload(m, depth)
+			m.data = v
 		}
-		return s.value(depth)
-	})
-	m.whole.to = s.i
-	return ok
-}
-
-// part passes a value and notes where it is.
-func (p *publishRun) part(at *span, depth int) bool {
-	from := p.scan.i
-	ok := p.scan.value(depth)
-	*at = span{from, p.scan.i}
-	return ok
-}
-
-// payload passes data and notes its fields.
-func (p *publishRun) payload(m *message, depth int) bool {
-	s := &p.scan
-	if s.peek() != '{' {
-		return s.value(depth) // no data: said when the message is looked at
 	}
-	from, loose := s.i, s.loose
-	ok := s.object(depth, func(key []byte, depth int) bool {
+	for key, v := range m.data.Fields() {
 		if f, known := fieldOf(key); known {
-			return p.part(&m.fields[f], depth)
+			m.fields[f] = v
 		}
-		return s.value(depth)
-	})
-	m.data, m.loose = span{from, s.i}, s.loose > loose
-	return ok
+	}
 }
 
-// field is the bytes of a known field of data, nil when it is absent or null.
-func (p *publishRun) field(m *message, f field) []byte {
-	v := m.fields[f].of(p.body)
-	if len(v) == 0 || v[0] == 'n' {
-		return nil
+// field is a known field of data, nil when it is absent or null.
+func (m *message) field(f field) protocol.Value {
+	if v := m.fields[f]; v.Kind() != 'n' {
+		return v
 	}
-	return v
-}
-
-// payloadCopy is data as it goes through: the bytes that came, without white
-// space between tokens.
-func (p *publishRun) payloadCopy(m *message) []byte {
-	data := m.data.of(p.body)
-	if m.loose {
-		return appendCompact(make([]byte, 0, len(data)), data)
-	}
-	return append(make([]byte, 0, len(data)), data...)
+	return nil
 }
 
 func invalid(why string) *protocol.Error {

@@ -41,7 +41,7 @@ func (g *Gateway) publish(w http.ResponseWriter, r *http.Request) {
 		g.answerList(r.Context(), w, grant, run)
 		return
 	}
-	got, err := g.publishOne(r.Context(), grant, run, &run.messages[0])
+	got, err := g.publishOne(r.Context(), grant, &run.messages[0])
 	if err != nil {
 		g.refuse(w, err)
 		return
@@ -79,7 +79,7 @@ func (g *Gateway) publishGrant(r *http.Request) (*protocol.Grant, *protocol.Erro
 // shrink keeps a rare large body from staying in the pool.
 func (p *publishRun) shrink() {
 	if cap(p.body) > 4*maxMessage {
-		p.body = nil
+		p.body, p.messages = nil, nil
 	}
 }
 
@@ -118,7 +118,7 @@ func (g *Gateway) answerList(ctx context.Context, w http.ResponseWriter, grant *
 		if i > 0 {
 			out = append(out, ',')
 		}
-		got, err := g.publishOne(ctx, grant, run, &run.messages[i])
+		got, err := g.publishOne(ctx, grant, &run.messages[i])
 		if err != nil {
 			g.counts.unpublished(err.Code)
 			out = appendErrorBody(out, err, now)
@@ -141,19 +141,19 @@ func appendReceipt(dst []byte, r receipt) []byte {
 }
 
 // publishOne publishes one message, or says why not.
-func (g *Gateway) publishOne(ctx context.Context, grant *protocol.Grant, run *publishRun, m *message) (receipt, *protocol.Error) {
-	kind, channel, err := run.envelope(m)
+func (g *Gateway) publishOne(ctx context.Context, grant *protocol.Grant, m *message) (receipt, *protocol.Error) {
+	kind, channel, err := m.envelope()
 	if err != nil {
 		return receipt{}, err
 	}
 	var got receipt
 	switch {
 	case strings.HasPrefix(channel, "test:"), kind == protocol.TypeMarket:
-		got, err = g.publishState(ctx, grant, run, m, kind, channel)
+		got, err = g.publishState(ctx, grant, m, kind, channel)
 	case kind == protocol.TypePrice:
-		got, err = g.publishPrice(ctx, grant, run, m, channel)
+		got, err = g.publishPrice(ctx, grant, m, channel)
 	default:
-		got, err = g.publishSignal(ctx, grant, run, m, channel)
+		got, err = g.publishSignal(ctx, grant, m, channel)
 	}
 	if err == nil {
 		g.counts.published(kind)
@@ -162,14 +162,14 @@ func (g *Gateway) publishOne(ctx context.Context, grant *protocol.Grant, run *pu
 }
 
 // envelope checks what all messages have.
-func (p *publishRun) envelope(m *message) (kind, channel string, err *protocol.Error) {
+func (m *message) envelope() (kind, channel string, err *protocol.Error) {
 	switch {
-	case m.whole.to == 0:
+	case m.whole.Kind() != '{':
 		return "", "", invalid("a message must be an object")
-	case m.whole.to-m.whole.from > maxMessage:
+	case len(m.whole) > maxMessage:
 		return "", "", &protocol.Error{Code: protocol.MessageTooLarge, Message: "the message has more than 64 KiB"}
 	}
-	switch string(m.kind.of(p.body)) {
+	switch string(m.kind) {
 	case `"price_update"`:
 		kind = protocol.TypePrice
 	case `"signal_alert"`:
@@ -181,12 +181,12 @@ func (p *publishRun) envelope(m *message) (kind, channel string, err *protocol.E
 	default:
 		return "", "", &protocol.Error{Code: protocol.UnknownType, Message: "type must be signal_alert, price_update or market_data"}
 	}
-	if !m.data.present() {
+	if m.data.Kind() != '{' {
 		return "", "", invalid("data must be an object")
 	}
-	if v := m.channel.of(p.body); len(v) > 0 {
+	if len(m.channel) > 0 {
 		var ok bool
-		if channel, ok = textOf(v); !ok || channel == "" {
+		if channel, ok = m.channel.Text(); !ok || channel == "" {
 			return "", "", invalid("channel must be a string")
 		}
 	}
@@ -196,7 +196,7 @@ func (p *publishRun) envelope(m *message) (kind, channel string, err *protocol.E
 // publishState sends data straight through to a market or test channel. The
 // fields of market channels are those of many collectors and no closed list,
 // so they pass as they are too.
-func (g *Gateway) publishState(ctx context.Context, grant *protocol.Grant, run *publishRun, m *message, kind, channel string) (receipt, *protocol.Error) {
+func (g *Gateway) publishState(ctx context.Context, grant *protocol.Grant, m *message, kind, channel string) (receipt, *protocol.Error) {
 	if channel == "" {
 		return receipt{}, invalid("market_data needs a channel: market:summary, market:volume or market:sentiment")
 	}
@@ -207,9 +207,9 @@ func (g *Gateway) publishState(ctx context.Context, grant *protocol.Grant, run *
 		return receipt{}, &protocol.Error{Code: protocol.InvalidChannel,
 			Message: "publish to market:summary, market:volume, market:sentiment or test:{name}; test:state and test:log are the server's own"}
 	}
-	p := &protocol.Publication{Channel: channel, Type: kind, Data: run.payloadCopy(m)}
+	p := &protocol.Publication{Channel: channel, Type: kind, Data: m.data.Compact()}
 	if kind == protocol.TypePrice {
-		p.Price, _ = numberOf(run.field(m, fieldPrice))
+		p.Price, _ = m.field(fieldPrice).Float()
 	}
 	offset, err := g.parts.States.Publish(ctx, p)
 	if err != nil {
@@ -219,22 +219,22 @@ func (g *Gateway) publishState(ctx context.Context, grant *protocol.Grant, run *
 }
 
 // publishPrice sends a price into the composite price of its asset.
-func (g *Gateway) publishPrice(ctx context.Context, grant *protocol.Grant, run *publishRun, m *message, channel string) (receipt, *protocol.Error) {
-	slug, refuse := g.priceAsset(grant, run, m, channel)
+func (g *Gateway) publishPrice(ctx context.Context, grant *protocol.Grant, m *message, channel string) (receipt, *protocol.Error) {
+	slug, refuse := g.priceAsset(grant, m, channel)
 	if refuse != nil {
 		return receipt{}, refuse
 	}
-	at, _, refuse := g.timestamp(run.field(m, fieldTimestamp))
+	at, _, refuse := g.timestamp(m.field(fieldTimestamp))
 	if refuse != nil {
 		return receipt{}, refuse
 	}
 	q := Quote{Issuer: grant.Subject, Asset: slug, At: at}
 	var ok bool
-	if q.Price, ok = numberOf(run.field(m, fieldPrice)); !ok || q.Price <= 0 {
+	if q.Price, ok = m.field(fieldPrice).Float(); !ok || q.Price <= 0 {
 		return receipt{}, invalid("data.price must be a positive number (USD)")
 	}
-	if v := run.field(m, fieldVolume); v != nil {
-		if q.Volume24h, ok = numberOf(v); !ok || q.Volume24h < 0 {
+	if v := m.field(fieldVolume); v != nil {
+		if q.Volume24h, ok = v.Float(); !ok || q.Volume24h < 0 {
 			return receipt{}, invalid("data.volume_24h must be a number of USD, not negative")
 		}
 	}
@@ -248,7 +248,7 @@ func (g *Gateway) publishPrice(ctx context.Context, grant *protocol.Grant, run *
 // priceAsset is the slug of the asset a price is about, from data.asset,
 // data.symbol or the channel; those that are given must agree. Permission is
 // checked before existence.
-func (g *Gateway) priceAsset(grant *protocol.Grant, run *publishRun, m *message, channel string) (string, *protocol.Error) {
+func (g *Gateway) priceAsset(grant *protocol.Grant, m *message, channel string) (string, *protocol.Error) {
 	if g.parts.Prices == nil {
 		return "", invalid("this server takes no prices")
 	}
@@ -257,10 +257,10 @@ func (g *Gateway) priceAsset(grant *protocol.Grant, run *publishRun, m *message,
 		return "", &protocol.Error{Code: protocol.InvalidChannel, Message: "price_update goes to its asset, or to test:{name}"}
 	}
 	var slug string
-	for _, v := range [][]byte{run.field(m, fieldAsset), run.field(m, fieldSymbol), nil} {
+	for _, v := range []protocol.Value{m.field(fieldAsset), m.field(fieldSymbol), nil} {
 		given, ok := inChannel, true
 		if v != nil {
-			given, ok = textOf(v)
+			given, ok = v.Text()
 		}
 		switch {
 		case !ok:
@@ -287,11 +287,11 @@ func (g *Gateway) priceAsset(grant *protocol.Grant, run *publishRun, m *message,
 }
 
 // timestamp reads RFC 3339; absent means now.
-func (g *Gateway) timestamp(v []byte) (at protocol.Time, given bool, err *protocol.Error) {
+func (g *Gateway) timestamp(v protocol.Value) (at protocol.Time, given bool, err *protocol.Error) {
 	if v == nil {
 		return g.now(), false, nil
 	}
-	text, ok := textOf(v)
+	text, ok := v.Text()
 	t, bad := time.Parse(time.RFC3339Nano, text)
 	if !ok || bad != nil || t.Year() < 1970 || t.Year() > 2200 {
 		return 0, true, invalid("data.timestamp must be RFC 3339, such as 2025-12-02T12:30:00Z")

@@ -89,11 +89,11 @@ func TestPublishAnswers(t *testing.T) {
 		{"price in another case", all, price(`{"asset":"bitcoin","Price":1}`), 400, `{"error":{"code":"INVALID_MESSAGE"`},
 		{"time without a zone", all, price(`{"asset":"bitcoin","price":1,"timestamp":"2025-12-02T12:30:00"}`), 400, `{"error":{"code":"INVALID_MESSAGE"`},
 
-		{"cut off at an element", all, `[`, 400, failure("INVALID_MESSAGE", "the body cannot be read: it is not valid JSON")},
-		{"cut off at data", all, `[{"data": `, 400, failure("INVALID_MESSAGE", "the body cannot be read: it is not valid JSON")},
+		{"cut off at an element", all, `[`, 400, failure("INVALID_MESSAGE", "the body cannot be read: not valid JSON")},
+		{"cut off at data", all, `[{"data": `, 400, failure("INVALID_MESSAGE", "the body cannot be read: not valid JSON")},
 		{"many keys", all, to("price_update", "test:a", manyKeys(4000)), 200, `{"id"`},
-		{"many keys, one twice", all, to("price_update", "test:a", strings.Replace(manyKeys(4000), `"k3999"`, `"k17"`, 1)), 400, failure("INVALID_MESSAGE", "the body cannot be read: "+faultDuplicate)},
-		{"not JSON", all, `{"type":`, 400, failure("INVALID_MESSAGE", "the body cannot be read: it is not valid JSON")},
+		{"many keys, one twice", all, to("price_update", "test:a", strings.Replace(manyKeys(4000), `"k3999"`, `"k17"`, 1)), 400, failure("INVALID_MESSAGE", "the body cannot be read: an object has the same key twice")},
+		{"not JSON", all, `{"type":`, 400, failure("INVALID_MESSAGE", "the body cannot be read: not valid JSON")},
 		{"nothing", all, ``, 400, `{"error":{"code":"INVALID_MESSAGE"`},
 		{"a string", all, `"x"`, 400, failure("INVALID_MESSAGE", "send one message object, or an array of them")},
 		{"two objects", all, `{}{}`, 400, `{"error":{"code":"INVALID_MESSAGE"`},
@@ -103,18 +103,19 @@ func TestPublishAnswers(t *testing.T) {
 		{"no data", all, `{"type":"price_update","channel":"test:a"}`, 400, failure("INVALID_MESSAGE", "data must be an object")},
 		{"data is a list", all, to("price_update", "test:a", `[]`), 400, failure("INVALID_MESSAGE", "data must be an object")},
 		{"data is null", all, to("price_update", "test:a", `null`), 400, failure("INVALID_MESSAGE", "data must be an object")},
-		{"duplicate key", all, `{"type":"price_update","type":"market_data"}`, 400, failure("INVALID_MESSAGE", "the body cannot be read: "+faultDuplicate)},
-		{"duplicate key, escaped, deep", all, to("price_update", "test:a", `{"m":[{"k":1,"\u006b":2}]}`), 400, failure("INVALID_MESSAGE", "the body cannot be read: "+faultDuplicate)},
-		{"NUL", all, to("price_update", "test:a", `{"k":"\u0000"}`), 400, failure("INVALID_MESSAGE", "the body cannot be read: "+faultNUL)},
+		{"duplicate key", all, `{"type":"price_update","type":"market_data"}`, 400, failure("INVALID_MESSAGE", "the body cannot be read: an object has the same key twice")},
+		{"duplicate key, escaped, deep", all, to("price_update", "test:a", `{"m":[{"k":1,"\u006b":2}]}`), 400, failure("INVALID_MESSAGE", "the body cannot be read: an object has the same key twice")},
+		{"NUL", all, to("price_update", "test:a", `{"k":"\u0000"}`), 400, failure("INVALID_MESSAGE", "the body cannot be read: a string holds the character NUL")},
 		{"raw NUL", all, to("price_update", "test:a", "{\"k\":\"\x00\"}"), 400, `{"error":{"code":"INVALID_MESSAGE"`},
 		{"NUL between tokens", all, "\x00{}", 400, `{"error":{"code":"INVALID_MESSAGE"`},
-		{"lone surrogate", all, to("price_update", "test:a", `{"k":"\ud800"}`), 400, failure("INVALID_MESSAGE", "the body cannot be read: "+faultText)},
-		{"surrogates the wrong way round", all, to("price_update", "test:a", `{"k":"\udc00\ud800"}`), 400, failure("INVALID_MESSAGE", "the body cannot be read: "+faultText)},
-		{"not UTF-8", all, to("price_update", "test:a", "{\"k\":\"\xff\"}"), 400, failure("INVALID_MESSAGE", "the body cannot be read: "+faultText)},
-		{"a surrogate in UTF-8", all, to("price_update", "test:a", "{\"k\":\"\xed\xa0\x80\"}"), 400, failure("INVALID_MESSAGE", "the body cannot be read: "+faultText)},
-		{"a long number", all, to("price_update", "test:a", `{"k":`+strings.Repeat("9", 65)+`}`), 400, failure("INVALID_MESSAGE", "the body cannot be read: "+faultNumber)},
+		{"lone surrogate", all, to("price_update", "test:a", `{"k":"\ud800"}`), 400, failure("INVALID_MESSAGE", "the body cannot be read: a string holds a lone surrogate or bytes that are not UTF-8")},
+		{"surrogates the wrong way round", all, to("price_update", "test:a", `{"k":"\udc00\ud800"}`), 400, failure("INVALID_MESSAGE", "the body cannot be read: a string holds a lone surrogate or bytes that are not UTF-8")},
+		{"not UTF-8", all, to("price_update", "test:a", "{\"k\":\"\xff\"}"), 400, failure("INVALID_MESSAGE", "the body cannot be read: a string holds a lone surrogate or bytes that are not UTF-8")},
+		{"a surrogate in UTF-8", all, to("price_update", "test:a", "{\"k\":\"\xed\xa0\x80\"}"), 400, failure("INVALID_MESSAGE", "the body cannot be read: a string holds a lone surrogate or bytes that are not UTF-8")},
+		{"a long number", all, to("price_update", "test:a", `{"k":`+strings.Repeat("9", 65)+`}`), 200, `{"id"`},
+		{"a number beyond float64", all, to("price_update", "test:a", `{"k":`+strings.Repeat("9", 400)+`}`), 400, failure("INVALID_MESSAGE", "the body cannot be read: a number is out of range")},
 		{"depth 32", all, to("price_update", "test:a", `{"k":`+strings.Repeat("[", 30)+strings.Repeat("]", 30)+`}`), 200, `{"id"`},
-		{"depth 33", all, to("price_update", "test:a", `{"k":`+strings.Repeat("[", 31)+strings.Repeat("]", 31)+`}`), 400, failure("INVALID_MESSAGE", "the body cannot be read: "+faultDepth)},
+		{"depth 33", all, to("price_update", "test:a", `{"k":`+strings.Repeat("[", 31)+strings.Repeat("]", 31)+`}`), 400, failure("INVALID_MESSAGE", "the body cannot be read: nested more than 32 deep")},
 		{"depth bomb", all, strings.Repeat("[", 500_000), 400, `{"error":{"code":"INVALID_MESSAGE"`},
 		{"101 messages", all, "[" + strings.Repeat("{},", 100) + "{}]", 400, failure("INVALID_MESSAGE", "an array has more than 100 messages")},
 		{"a large message", all, to("price_update", "test:a", `{"k":"`+strings.Repeat("x", 64<<10)+`"}`), 413, failure("MESSAGE_TOO_LARGE", "the message has more than 64 KiB")},
@@ -208,6 +209,17 @@ func TestPublishedSignal(t *testing.T) {
 				t.Errorf("the data reads as %+v, want %+v", *read, tt.about)
 			}
 		})
+	}
+}
+
+// A list that is given is published, though it is empty; of entities only what
+// is left of them.
+func TestEmptyLists(t *testing.T) {
+	h := newHarness(t, nil)
+	post(h, "ann:*", `{"type":"signal_alert","data":{"id":"x","type":"a","entities":[],"sources":[ ]}}`)
+	want := `{"id":"x","type":"a","timestamp":"2026-11-22T12:00:00.000Z","sources":[],"status":"active"}`
+	if got := string(h.sink.log[0].Publication.Data); got != want {
+		t.Errorf("got %s, want %s", got, want)
 	}
 }
 

@@ -28,12 +28,12 @@ type signal struct {
 }
 
 // publishSignal sends a signal to the event log.
-func (g *Gateway) publishSignal(ctx context.Context, grant *protocol.Grant, run *publishRun, m *message, channel string) (receipt, *protocol.Error) {
+func (g *Gateway) publishSignal(ctx context.Context, grant *protocol.Grant, m *message, channel string) (receipt, *protocol.Error) {
 	if channel != "" {
 		return receipt{}, &protocol.Error{Code: protocol.InvalidChannel,
 			Message: "signal_alert takes no channel: which channels show it follows from its data"}
 	}
-	kind, _ := textOf(run.field(m, fieldType))
+	kind, _ := m.field(fieldType).Text()
 	if !isWord(kind, false) {
 		return receipt{}, invalid("data.type must be 1 to 64 of a-z 0-9 _")
 	}
@@ -43,7 +43,7 @@ func (g *Gateway) publishSignal(ctx context.Context, grant *protocol.Grant, run 
 	if g.parts.Signals == nil {
 		return receipt{}, invalid("this server takes no signals")
 	}
-	s, refuse := g.readSignal(run, m, kind)
+	s, refuse := g.readSignal(m, kind)
 	if refuse != nil {
 		return receipt{}, refuse
 	}
@@ -76,49 +76,48 @@ func (g *Gateway) entry(s *signal) *protocol.Publication {
 }
 
 // readSignal checks every known field of data. The error names the field.
-func (g *Gateway) readSignal(run *publishRun, m *message, kind string) (*signal, *protocol.Error) {
+func (g *Gateway) readSignal(m *message, kind string) (*signal, *protocol.Error) {
 	s := &signal{status: "active"}
 	s.Type = kind
-	get := func(f field) []byte { return run.field(m, f) }
 	switch {
-	case !textField(&s.ID, get(fieldID), isID):
+	case !textField(&s.ID, m.field(fieldID), isID):
 		return nil, invalid("data.id must be 1 to 128 letters, digits or - _ . : / @ +")
-	case !textField(&s.replaces, get(fieldReplaces), isID):
+	case !textField(&s.replaces, m.field(fieldReplaces), isID):
 		return nil, invalid("data.replaces must be the id of a signal")
-	case !textField(&s.status, get(fieldStatus), isStatus):
+	case !textField(&s.status, m.field(fieldStatus), isStatus):
 		return nil, invalid("data.status must be active, corrected or retracted")
-	case !textField(&s.Severity, get(fieldSeverity), isSeverity):
+	case !textField(&s.Severity, m.field(fieldSeverity), isSeverity):
 		return nil, invalid("data.severity must be low, medium, high or critical")
 	case s.status == "corrected" && s.replaces == "":
 		return nil, invalid("a corrected signal names the one it replaces in data.replaces")
-	case !literal(&s.symbol, get(fieldSymbol), 32):
+	case !literal(&s.symbol, m.field(fieldSymbol), 32):
 		return nil, invalid("data.symbol must be a string of at most 32 bytes")
-	case !literal(&s.title, get(fieldTitle), 512):
+	case !literal(&s.title, m.field(fieldTitle), 512):
 		return nil, invalid("data.title must be a string of at most 512 bytes")
-	case !literal(&s.description, get(fieldDescription), 8192):
+	case !literal(&s.description, m.field(fieldDescription), 8192):
 		return nil, invalid("data.description must be a string of at most 8192 bytes")
-	case !s.readSources(get(fieldSources)):
+	case !s.readSources(m.field(fieldSources)):
 		return nil, invalid("data.sources must be at most 20 strings of 1 to 64 bytes")
-	case !g.readEntities(s, get(fieldEntities)):
+	case !g.readEntities(s, m.field(fieldEntities)):
 		return nil, invalid("data.entities must be at most 20 slugs, such as bitcoin")
-	case !s.readConfidence(get(fieldConfidence), g.cfg.HighConfidence):
+	case !s.readConfidence(m.field(fieldConfidence), g.cfg.HighConfidence):
 		return nil, invalid("data.confidence must be a number from 0 to 1")
-	case !s.readMetadata(get(fieldMetadata)):
+	case !s.readMetadata(m.field(fieldMetadata)):
 		return nil, invalid("data.metadata must be an object")
 	}
-	_, given, err := g.timestamp(get(fieldTimestamp))
+	_, given, err := g.timestamp(m.field(fieldTimestamp))
 	if given && err == nil {
-		s.timestamp, _ = textOf(get(fieldTimestamp))
+		s.timestamp, _ = m.field(fieldTimestamp).Text()
 	}
 	return s, err
 }
 
 // textField reads a string that may be absent and must fit.
-func textField(dst *string, v []byte, fits func(string) bool) bool {
+func textField(dst *string, v protocol.Value, fits func(string) bool) bool {
 	if v == nil {
 		return true
 	}
-	text, ok := textOf(v)
+	text, ok := v.Text()
 	if ok = ok && fits(text); ok {
 		*dst = text
 	}
@@ -126,7 +125,7 @@ func textField(dst *string, v []byte, fits func(string) bool) bool {
 }
 
 // literal keeps the JSON of a string that may be absent.
-func literal(dst *[]byte, v []byte, most int) bool {
+func literal(dst *[]byte, v protocol.Value, most int) bool {
 	if v == nil {
 		return true
 	}
@@ -134,21 +133,24 @@ func literal(dst *[]byte, v []byte, most int) bool {
 	return v[0] == '"' && len(v)-2 <= most
 }
 
-func (s *signal) readSources(v []byte) bool {
+func (s *signal) readSources(v protocol.Value) bool {
 	if v == nil {
 		return true
 	}
-	list, ok := textsOf(v, maxSources)
-	s.Sources = list
-	return ok && !slices.ContainsFunc(list, func(t string) bool { return t == "" || len(t) > maxWord })
+	list, ok := v.Texts()
+	s.Sources = append([]string{}, list...) // an empty list is published as one
+	return ok && len(list) <= maxSources && !slices.ContainsFunc(list, func(t string) bool { return t == "" || len(t) > maxWord })
 }
 
 // readEntities brings tickers to slugs, as channel names do.
-func (g *Gateway) readEntities(s *signal, v []byte) bool {
+func (g *Gateway) readEntities(s *signal, v protocol.Value) bool {
 	if v == nil {
 		return true
 	}
-	list, ok := textsOf(v, maxEntities)
+	list, ok := v.Texts()
+	if !ok || len(list) > maxEntities {
+		return false
+	}
 	for _, e := range list {
 		if g.parts.Prices != nil {
 			if slug, known := g.parts.Prices.Slug(e); known {
@@ -162,24 +164,24 @@ func (g *Gateway) readEntities(s *signal, v []byte) bool {
 			s.Entities = append(s.Entities, e)
 		}
 	}
-	return ok
+	return true
 }
 
-func (s *signal) readConfidence(v []byte, high float64) bool {
+func (s *signal) readConfidence(v protocol.Value, high float64) bool {
 	if v == nil {
 		return true
 	}
-	c, ok := numberOf(v)
+	c, ok := v.Float()
 	s.Confidence, s.HasConfidence = c, true
 	s.High = c >= high
 	return ok && c >= 0 && c <= 1
 }
 
-func (s *signal) readMetadata(v []byte) bool {
+func (s *signal) readMetadata(v protocol.Value) bool {
 	if v == nil {
 		return true
 	}
-	s.metadata = appendCompact(nil, v)
+	s.metadata = v.Compact()
 	return v[0] == '{'
 }
 

@@ -52,7 +52,4 @@ func (b *Bucket) Used(r Rate, now protocol.Time) (used int, empty protocol.Time)
 // Full is the bucket as one number, for those who pack it with other state.
 func (b *Bucket) Full() protocol.Time { return b.full }
 
-// At is the bucket that Full was taken from.
-func At(full protocol.Time) Bucket { return Bucket{full} }
-
 func (r Rate) cost() protocol.Time { return protocol.Minute / protocol.Time(r.PerMinute) }

@@ -21,11 +21,12 @@ const (
 	UnknownAsset          // the registry has no such slug
 	TooManySources        // the asset has Config.MaxSources fresh sources
 	Behind                // a good tick, but the price of another source is newer
+	Outranked             // a good tick, but an exchange's price is fresh
 	reasons
 )
 
 var reasonNames = [reasons]string{"accepted", "bad_price", "bad_time", "future", "old",
-	"jump", "other_quote", "unknown_asset", "too_many_sources", "behind"}
+	"jump", "other_quote", "unknown_asset", "too_many_sources", "behind", "outranked"}
 
 func (r Reason) String() string {
 	if r < reasons {

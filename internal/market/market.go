@@ -66,7 +66,8 @@ func (m *Market) Restore(p protocol.Publication) {
 }
 
 // Observe takes in a tick and publishes the asset's price when it changes or
-// is confirmed. The offset is that of the publication, or 0 when there was
+// is confirmed. The offset is that of the asset's newest publication; it is a
+// new one only when the reason is Accepted. 0 means that there was
 // none; the reason then says why.
 func (m *Market) Observe(t Tick) (offset int64, reason Reason) {
 	p, reason := m.observe(&t)
@@ -86,7 +87,10 @@ func (m *Market) observe(t *Tick) (p protocol.Publication, reason Reason) {
 	a, reason := m.takeLocked(t, now)
 	m.stats.count(reason)
 	if reason == Accepted {
-		p = a.publish(now, m.staleAfter)
+		return a.publish(now, m.staleAfter), reason
+	}
+	if a != nil {
+		p = a.newest
 	}
 	return p, reason
 }
@@ -108,8 +112,11 @@ func (m *Market) takeLocked(t *Tick, now protocol.Time) (*asset, Reason) {
 		return nil, r
 	}
 	src.take(t, now)
+	if t.Published && a.exchangeFresh(now) {
+		return a, Outranked
+	}
 	if t.Time < a.at-clockSkew {
-		return nil, Behind
+		return a, Behind
 	}
 	a.take(t, now, m.staleAfter)
 	return a, Accepted

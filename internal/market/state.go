@@ -59,11 +59,22 @@ type asset struct {
 	price   float64
 	at      protocol.Time // the price's own time
 	arrived protocol.Time // of the newest tick, by the wall clock
-	demo    bool
-	stale   bool
+	// exchanged is the same for ticks of exchanges; 0 before the first.
+	exchanged protocol.Time
+	demo      bool
+	stale     bool
 
 	offset int64
 	newest protocol.Publication
+}
+
+// outrank is how long an exchange's tick keeps published prices from setting
+// the asset's: whoever may publish must not be able to move a price that the
+// market makes.
+const outrank = protocol.Minute
+
+func (a *asset) exchangeFresh(now protocol.Time) bool {
+	return a.exchanged > 0 && now-a.exchanged <= outrank
 }
 
 // source finds or makes the tick's source; nil when there are too many fresh
@@ -92,7 +103,11 @@ func (a *asset) source(t *Tick, now, staleAfter protocol.Time, limit int) *sourc
 
 // take makes the tick's price the asset's.
 func (a *asset) take(t *Tick, now, staleAfter protocol.Time) {
-	a.price, a.at, a.arrived = t.Price, t.Time, now
+	// A clock that is ahead does not make the others old.
+	a.price, a.at, a.arrived = t.Price, min(t.Time, t.Received), now
+	if !t.Published {
+		a.exchanged = now
+	}
 	// For good: the window and the sources keep what was simulated.
 	a.demo = a.demo || t.Demo
 	a.stale = staleAfter > 0 && t.Received-t.Time > staleAfter

@@ -30,6 +30,9 @@ type Tick struct {
 	TradeID  int64 // 0 when there is none
 	Day      Day
 	Demo     bool // from the simulation: never shown without its mark
+	// Published is set for a price that came by the publish API: it is shown
+	// among the sources, and sets the price while no exchange's is fresh.
+	Published bool
 }
 
 // A Day is the exchange's own statistics of the last 24 hours. Zero fields are

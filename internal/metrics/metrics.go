@@ -100,7 +100,7 @@ func extraMetric(name string, v float64) prometheus.Metric {
 	if len(name) > 6 && name[len(name)-6:] == "_total" {
 		kind = prometheus.CounterValue
 	}
-	m, err := prometheus.NewConstMetric(prometheus.NewDesc(prefix+name, "See docs/operations.md.", nil, nil), kind, v)
+	m, err := prometheus.NewConstMetric(prometheus.NewDesc(prefix+name, "Counted by the part that its name begins with.", nil, nil), kind, v)
 	if err != nil {
 		return prometheus.NewInvalidMetric(prometheus.NewInvalidDesc(err), err)
 	}

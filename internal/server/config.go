@@ -33,7 +33,7 @@ type Config struct {
 	AdminListen string `name:"admin-listen" help:"Address of metrics and profiles; empty for none." default:"127.0.0.1:9090"`
 	// DataDir is where files of this server live. Nothing is stored yet: the
 	// event log is in memory.
-	DataDir string `name:"data-dir" help:"Folder for this server's files." default:"data" type:"path"`
+	DataDir string `name:"data-dir" help:"Folder for this server's files. It has none yet: the event log is in memory." default:"data" type:"path"`
 	// Feeds names the sources of prices: demo, or nothing.
 	Feeds []string `name:"feeds" help:"Sources of prices: demo. --feeds= for none."`
 	// Replay lists recordings to play through the exchange adapters.

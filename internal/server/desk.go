@@ -49,10 +49,11 @@ func (d *desk) Price(_ context.Context, q gateway.Quote) (int64, error) {
 	defer d.mu.Unlock()
 	offset, reason := d.market.Observe(market.Tick{
 		Exchange: "api:" + q.Issuer, Asset: q.Asset, Quote: "USD", Price: q.Price,
-		Time: q.At, Received: d.now(), Kind: market.Ticker,
+		Time: q.At, Received: d.now(), Kind: market.Ticker, Published: true,
 		Day: market.Day{Has: q.Volume24h > 0, QuoteVolume: q.Volume24h},
 	})
-	if reason == market.Accepted || reason == market.Behind {
+	switch reason {
+	case market.Accepted, market.Behind, market.Outranked:
 		return offset, nil
 	}
 	return 0, &protocol.Error{Code: protocol.InvalidMessage, Message: "the price was not taken: " + reason.String()}

@@ -62,6 +62,7 @@ func newLive(t *testing.T, kind string, loops int) *live {
 	l := &live{t: t, cfg: testConfig(kind), clock: newHandClock(conformance.Start),
 		peers: map[int]*peer{}, step: coarse, progress: make(chan struct{}, 1)}
 	l.cfg.Loops, l.cfg.Clock, l.cfg.Epoch = loops, l.clock, conformance.Epoch
+	l.cfg.Limits = DefaultConfig().Limits // the first frame tells them
 	l.cfg.Sessions = func() string { return fmt.Sprint("s", l.opening.Load()) }
 	return l
 }

@@ -154,6 +154,7 @@ func (s *Server) openListeners() (err error) {
 func (s *Server) openLoops() (err error) {
 	s.session = session.DefaultConfig()
 	s.session.Limits = s.cfg.Limits.Session
+	s.session.Told = told(s.cfg.Limits.Door)
 	s.session.Anonymous = s.cfg.Auth.AnonymousChannels
 	s.registry = gateway.NewRegistry(s.cfg.Limits.Door)
 	s.judge = newJudge(s)
@@ -167,6 +168,17 @@ func (s *Server) openLoops() (err error) {
 		Clock: s.clock, Handler: s.judge, Reread: s.reread, Log: s.log,
 	})
 	return err
+}
+
+// told are the limits that are enforced at the door: clients hear of them in
+// their first frame.
+func told(l gateway.Limits) []session.Told {
+	return []session.Told{
+		{Name: "connects_per_minute_per_ip", Value: int64(l.ConnectsPerMinutePerIP)},
+		{Name: "connections_per_ip", Value: int64(l.ConnectionsPerIP)},
+		{Name: "connects_per_minute_per_user", Value: int64(l.ConnectsPerMinutePerUser)},
+		{Name: "connections_per_user", Value: int64(l.ConnectionsPerUser)},
+	}
 }
 
 func (s *Server) shardConfig() hub.Config {

@@ -8,7 +8,7 @@ func (s *step) tick() {
 	switch {
 	case st.DrainAt != 0 && s.now >= st.DrainAt:
 		s.close(&protocol.Error{Code: protocol.Draining, Message: "the server is going away; reconnect"})
-	case s.unauthenticated() && past(st.Opened, l.AuthTimeout, s.now):
+	case s.idleStranger() && past(st.Opened, l.AuthTimeout, s.now):
 		s.close(&protocol.Error{Code: protocol.AuthTimeout, Message: "neither authenticated nor subscribed in time"})
 	case past(st.Heard, l.IdleTimeout, s.now):
 		s.close(&protocol.Error{Code: protocol.IdleTimeout, Message: "no message for too long; send {\"type\":\"ping\"} every heartbeat_ms"})
@@ -23,8 +23,13 @@ func (s *step) tick() {
 	}
 }
 
-func (s *step) unauthenticated() bool {
-	return s.st.Grant == nil && !s.st.Subscribed && !s.st.Verifying
+// idleStranger reports whether the client has neither a token nor a
+// subscription, and no command that may yet bring one.
+func (s *step) idleStranger() bool { return idleStranger(s.st) }
+
+func idleStranger(st *State) bool {
+	waits := st.Queue != nil && len(st.Queue.Commands) > 0
+	return st.Grant == nil && !st.Subscribed && !st.Verifying && !waits
 }
 
 func past[D ~int64](from protocol.Time, after D, now protocol.Time) bool {
@@ -51,7 +56,7 @@ func Deadline(env *Env, st *State) protocol.Time {
 	if l := env.Limits; l.IdleTimeout > 0 {
 		sooner(st.Heard + protocol.Time(l.IdleTimeout))
 	}
-	if l := env.Limits; st.Grant == nil && !st.Subscribed && !st.Verifying && l.AuthTimeout > 0 {
+	if l := env.Limits; idleStranger(st) && l.AuthTimeout > 0 {
 		sooner(st.Opened + protocol.Time(l.AuthTimeout))
 	}
 	if st.DrainAt != 0 {

@@ -34,8 +34,16 @@ type Config struct {
 	Limits Limits
 	// Anonymous lists the channel patterns that need no token.
 	Anonymous []string
+	// Told are limits that are enforced elsewhere and told beside Limits.
+	Told []Told
 	// Heartbeat is how often clients are asked to ping.
 	Heartbeat time.Duration
+}
+
+// A Told is the name and value of a limit.
+type Told struct {
+	Name  string
+	Value int64
 }
 
 // DefaultConfig is the documented defaults (protocol.md section 6).
@@ -47,6 +55,10 @@ func DefaultConfig() Config {
 			IdleTimeout: 5 * time.Minute, AuthTimeout: 10 * time.Second,
 		},
 		Anonymous: []string{"price:*", "market:*", "system:*", "test:*"},
+		Told: []Told{
+			{"connects_per_minute_per_ip", 10}, {"connections_per_ip", 100},
+			{"connects_per_minute_per_user", 60}, {"connections_per_user", 20},
+		},
 		Heartbeat: 25 * time.Second,
 	}
 }

@@ -23,15 +23,20 @@ func (s *step) appendHello(dst []byte) []byte {
 	dst = protocol.AppendString(dst, s.env.Epoch)
 	dst = appendInt(dst, "oldest", s.env.Oldest)
 	dst = append(dst, `},"limits":{`...)
-	return append(appendLimits(dst, s.env.Limits), `}}}`...)
+	return append(appendLimits(dst, s.env.Config), `}}}`...)
 }
 
-func appendLimits(dst []byte, l Limits) []byte {
+func appendLimits(dst []byte, cfg *Config) []byte {
+	l := cfg.Limits
 	dst = appendInt(dst, "message_bytes", int64(l.MessageBytes))
 	dst = appendInt(dst, "channels", int64(l.Channels))
 	dst = appendInt(dst, "filters", int64(l.Filters))
 	dst = appendInt(dst, "messages_per_minute", int64(l.MessagesPerMinute))
-	return appendInt(dst, "message_burst", int64(l.MessageBurst))
+	dst = appendInt(dst, "message_burst", int64(l.MessageBurst))
+	for _, t := range cfg.Told {
+		dst = appendInt(dst, t.Name, t.Value)
+	}
+	return dst
 }
 
 // appendInt appends a field; the comma is left out after an opening brace.
@@ -67,7 +72,7 @@ func (s *step) appendStatus(dst, id []byte) []byte {
 	}
 	dst = append(dst, `,"server_time":"`...)
 	dst = append(appendTime(dst, s.now), `","limits":{`...)
-	dst = append(appendLimits(dst, s.env.Limits), `},"used":{`...)
+	dst = append(appendLimits(dst, s.env.Config), `},"used":{`...)
 	used, empty := st.Messages.Used(s.env.Limits.messages(), s.now)
 	dst = appendInt(dst, "channels", int64(len(st.Subs)))
 	dst = append(appendInt(dst, "messages", int64(used)), `},"resets":{`...)

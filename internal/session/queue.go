@@ -85,8 +85,12 @@ func (s *step) resume() {
 		return
 	}
 	if len(q.Commands) == 0 {
+		inVain := q.InVain
 		q.Ready, q.InVain = false, false
 		s.tidy()
+		if inVain {
+			s.tick() // if nothing came of them either, the time to do something is over
+		}
 		return
 	}
 	b := q.Commands[0]

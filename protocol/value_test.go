@@ -11,39 +11,33 @@ import (
 	"testing"
 )
 
-// decodeRaw makes of v what encoding/json makes of it, with the raw readers.
-func decodeRaw(t *testing.T, v raw) any {
+// decodeValue makes of v what encoding/json makes of it, with the readers of Value.
+func decodeValue(t *testing.T, v Value) any {
 	t.Helper()
-	switch v.kind() {
+	switch v.Kind() {
 	case '{':
 		m := map[string]any{}
-		for it := elements(v); ; {
-			key, val, ok := it.field()
-			if !ok {
-				return m
-			}
-			m[key] = decodeRaw(t, val)
+		for key, val := range v.Fields() {
+			m[string(key)] = decodeValue(t, val)
 		}
+		return m
 	case '[':
 		list := []any{}
-		for it := elements(v); ; {
-			e, ok := it.next()
-			if !ok {
-				return list
-			}
-			list = append(list, decodeRaw(t, e))
+		for e := range v.Elements() {
+			list = append(list, decodeValue(t, e))
 		}
+		return list
 	case '"':
-		s, _ := v.text()
+		s, _ := v.Text()
 		return s
 	case 'n':
 		return nil
 	}
-	if b, ok := v.boolean(); ok {
+	if b, ok := v.Bool(); ok {
 		return b
 	}
 	checkInteger(t, v)
-	f, ok := v.float()
+	f, ok := v.Float()
 	if !ok {
 		t.Fatalf("%q is read as no value at all", v)
 	}
@@ -52,16 +46,16 @@ func decodeRaw(t *testing.T, v raw) any {
 
 // checkInteger holds that a number is an integer exactly when encoding/json
 // finds one and a float64 holds it.
-func checkInteger(t *testing.T, v raw) {
+func checkInteger(t *testing.T, v Value) {
 	t.Helper()
 	var want int64
 	whole := json.Unmarshal(v, &want) == nil && want <= 1<<53 && want >= -1<<53
-	if got, ok := v.integer(); ok != whole || ok && got != want {
+	if got, ok := v.Integer(); ok != whole || ok && got != want {
 		t.Fatalf("integer of %q is %d, %v; want %d, %v", v, got, ok, want, whole)
 	}
 }
 
-func TestRawReaders(t *testing.T) {
+func TestValueReaders(t *testing.T) {
 	type readings struct {
 		Text    string
 		IsText  bool
@@ -74,12 +68,12 @@ func TestRawReaders(t *testing.T) {
 		Texts   []string
 		IsTexts bool
 	}
-	read := func(v raw) (r readings) {
-		r.Text, r.IsText = v.text()
-		r.Integer, r.IsInt = v.integer()
-		r.Float, r.IsFloat = v.float()
-		r.Bool, r.IsBool = v.boolean()
-		r.Texts, r.IsTexts = v.texts()
+	read := func(v Value) (r readings) {
+		r.Text, r.IsText = v.Text()
+		r.Integer, r.IsInt = v.Integer()
+		r.Float, r.IsFloat = v.Float()
+		r.Bool, r.IsBool = v.Bool()
+		r.Texts, r.IsTexts = v.Texts()
 		return r
 	}
 	for _, c := range []struct {
@@ -107,7 +101,7 @@ func TestRawReaders(t *testing.T) {
 		{"texts and null", `["a",null]`, readings{}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if got := read(raw(c.in)); !reflect.DeepEqual(got, c.want) {
+			if got := read(Value(c.in)); !reflect.DeepEqual(got, c.want) {
 				t.Errorf("%s\n got %+v\nwant %+v", c.in, got, c.want)
 			}
 		})
@@ -168,7 +162,7 @@ func FuzzAppendString(f *testing.F) {
 		if err := CheckJSON(got); err != nil && !strings.ContainsRune(s, 0) {
 			t.Fatalf("%s: %v", got, err)
 		}
-		if text, ok := raw(got).text(); !ok || text != back {
+		if text, ok := Value(got).Text(); !ok || text != back {
 			t.Fatalf("%s: text is %q, %v; want %q", got, text, ok, back)
 		}
 	})
