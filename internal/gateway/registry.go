@@ -35,9 +35,8 @@ type ClaimRequest struct {
 }
 
 // A Registry counts connections by address and by user, and knows which
-// connections of a user have the same instance. It takes about 85 bytes a
-// connection of a user of its own, and for two minutes 30 more for the rate of
-// connecting (BenchmarkRegistry10k).
+// connections of a user have the same instance. It takes about 107
+// bytes a connection of a user of its own (BenchmarkRegistry10k).
 //
 // What it hands out is an owner: a number that stands for one connection's
 // share from AdmitIP or the first Claim to Release, through every Claim in
@@ -56,10 +55,12 @@ type Registry struct {
 	rates   rateTable
 }
 
-// A party is an address or a user that has connections open.
+// A party is an address or a user that has connections open. How often it
+// connected stands here too; the rate table has that of parties that are gone.
 type party struct {
 	open uint32
 	head uint32 // the newest of its connections that have an instance
+	rate limit.Bucket
 }
 
 // NewRegistry returns a registry without connections.
@@ -89,7 +90,7 @@ func (r *Registry) AdmitIP(addr netip.Addr, now protocol.Time) (owner uint64, er
 	defer r.mu.Unlock()
 	// The rate comes first and is charged even when there is no room, so that
 	// hammering at a full door ends in a plain 429.
-	if wait, ok := r.rates.take(who, r.ip, now); !ok {
+	if wait, ok := r.chargeLocked(who, r.ip, now); !ok {
 		return 0, &protocol.Error{Code: protocol.RateLimited, RetryAfter: wait,
 			Message: "too many new connections from this address: wait, or authenticate"}
 	}
@@ -181,14 +182,37 @@ func (r *Registry) mayJoinLocked(who name, s *share, hasTwin bool, now protocol.
 		return true, &protocol.Error{Code: protocol.ConnectionFull,
 			Message: "this user has too many open connections: close one first"}
 	}
-	if wait, ok := r.rates.take(who, r.user, now); !ok {
+	if wait, ok := r.chargeLocked(who, r.user, now); !ok {
 		return crowded, &protocol.Error{Code: protocol.RateLimited, RetryAfter: wait,
 			Message: "too many new connections of this user: wait"}
 	}
 	if s != nil && !s.who.isUser() {
-		r.rates.give(s.who, r.ip)
+		r.refundLocked(s.who, r.ip)
 	}
 	return crowded, nil
+}
+
+// chargeLocked counts one connect of who, or tells how long to wait.
+func (r *Registry) chargeLocked(who name, rate limit.Rate, now protocol.Time) (wait protocol.Time, ok bool) {
+	p, here := r.parties[who]
+	if !here {
+		return r.rates.take(who, rate, now)
+	}
+	if wait, ok = p.rate.Take(rate, now); ok {
+		r.parties[who] = p
+	}
+	return wait, ok
+}
+
+// refundLocked takes back one connect that was counted for who.
+func (r *Registry) refundLocked(who name, rate limit.Rate) {
+	p, here := r.parties[who]
+	if !here {
+		r.rates.give(who, rate)
+		return
+	}
+	p.rate.Return(rate)
+	r.parties[who] = p
 }
 
 // roomLocked is the error of a node that is full.
@@ -216,7 +240,10 @@ func (r *Registry) moveLocked(id uint32, s *share, who name) {
 }
 
 func (r *Registry) joinLocked(who name) {
-	p := r.parties[who]
+	p, here := r.parties[who]
+	if !here {
+		p.rate = r.rates.remove(who)
+	}
 	p.open++
 	r.parties[who] = p
 	r.largest = max(r.largest, len(r.parties))
@@ -231,6 +258,7 @@ func (r *Registry) leaveLocked(who name) {
 		return
 	}
 	delete(r.parties, who)
+	r.rates.put(who, p.rate)
 	if r.largest < 1024 || len(r.parties) > r.largest/4 {
 		return
 	}

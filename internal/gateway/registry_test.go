@@ -10,6 +10,7 @@ import (
 	"sync"
 	"testing"
 
+	"cryptointel/internal/limit"
 	"cryptointel/protocol"
 )
 
@@ -340,13 +341,23 @@ func TestRegistryFromManyGoroutines(t *testing.T) {
 
 func TestRateTableForgets(t *testing.T) {
 	r := NewRegistry(DefaultConfig().Limits)
-	for i := range 1000 {
-		r.AdmitIP(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), second)
+	visit := func(addr netip.Addr, now protocol.Time) {
+		owner, _ := r.AdmitIP(addr, now)
+		if n := r.rates.bucket(r.names.address(addr)); n != (limit.Bucket{}) {
+			t.Errorf("%v is counted twice while it is connected", addr)
+		}
+		r.Release(owner)
 	}
-	r.AdmitIP(home, 70*second)
-	r.AdmitIP(home, 131*second)
-	if n := len(r.rates.young) + len(r.rates.old); n != 2 {
-		t.Errorf("%d buckets are remembered, want 2 (one a generation)", n)
+	for i := range 1000 {
+		visit(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), second)
+	}
+	if n := len(r.rates.young); n != 1000 {
+		t.Errorf("%d buckets are remembered of 1000 addresses that have gone", n)
+	}
+	visit(home, 70*second)
+	visit(home, 131*second)
+	if n := len(r.rates.young) + len(r.rates.old); n != 1 {
+		t.Errorf("%d buckets are remembered, want the last visitor's", n)
 	}
 }
 

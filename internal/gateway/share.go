@@ -136,6 +136,14 @@ func (t *rateTable) give(who name, r limit.Rate) {
 	}
 }
 
+// remove takes who out of the table.
+func (t *rateTable) remove(who name) limit.Bucket {
+	b := t.bucket(who)
+	delete(t.young, who[0])
+	delete(t.old, who[0])
+	return b
+}
+
 func (t *rateTable) bucket(who name) limit.Bucket {
 	if b, ok := t.young[who[0]]; ok {
 		return b
@@ -144,6 +152,9 @@ func (t *rateTable) bucket(who name) limit.Bucket {
 }
 
 func (t *rateTable) put(who name, b limit.Bucket) {
+	if b == (limit.Bucket{}) {
+		return
+	}
 	if t.young == nil {
 		t.young = make(map[uint64]limit.Bucket)
 	}
