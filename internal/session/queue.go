@@ -55,7 +55,7 @@ func (s *step) needsAuth(cmd *protocol.Command) bool {
 	}
 	return slices.ContainsFunc(cmd.Channels, func(it protocol.Item) bool {
 		ch, _ := protocol.ParseChannel(it.Channel, s.env.Directory)
-		return !s.allowed(it.Channel, ch.Canonical)
+		return noChannel(it.Channel) == nil && !s.allowed(it.Channel, ch.Canonical)
 	})
 }
 
@@ -85,12 +85,9 @@ func (s *step) resume() {
 		return
 	}
 	if len(q.Commands) == 0 {
-		inVain := q.InVain
 		q.Ready, q.InVain = false, false
 		s.tidy()
-		if inVain {
-			s.tick() // if nothing came of them either, the time to do something is over
-		}
+		s.tick() // when nothing came of them, the time to do something may be over
 		return
 	}
 	b := q.Commands[0]

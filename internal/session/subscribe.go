@@ -87,6 +87,9 @@ func (s *step) open1(cmd *protocol.Command, item protocol.Item, twice bool) (Act
 // spec understands one element. Permission is checked before existence, so
 // that a refusal tells nothing about what there is.
 func (s *step) spec(item protocol.Item) (*Spec, *protocol.Error) {
+	if err := noChannel(item.Channel); err != nil {
+		return nil, err
+	}
 	ch, err := protocol.ParseChannel(item.Channel, s.env.Directory)
 	if !s.allowed(item.Channel, ch.Canonical) {
 		return nil, s.notAllowed(item.Channel)
@@ -128,6 +131,18 @@ func (s *step) known(f *protocol.Filter) *protocol.Filter {
 	g.Entity = slices.Compact(g.Entity)
 	return &g
 }
+
+// noChannel is the error of a name that no token and no asset could make a
+// channel. To say so at once tells nothing about what there is.
+func noChannel(name string) *protocol.Error {
+	_, err := protocol.ParseChannel(name, everyAsset{})
+	return err
+}
+
+// everyAsset is a directory in which there is nothing that is not.
+type everyAsset struct{}
+
+func (everyAsset) Slug(name string) (string, bool) { return name, name != "" }
 
 func (s *step) notAllowed(channel string) *protocol.Error {
 	if s.st.Grant == nil {
