@@ -138,7 +138,7 @@ func appendRefusals(dst []byte, rs []Refusal) []byte {
 }
 
 func appendRefusal(dst []byte, r Refusal) []byte {
-	dst = AppendString(append(dst, `{"channel":`...), clipName(r.Channel))
+	dst = AppendString(append(dst, `{"channel":`...), ClipName(r.Channel))
 	dst = AppendString(append(dst, `,"code":`...), string(r.Err.Code))
 	dst = AppendString(append(dst, `,"message":`...), r.Err.Message)
 	return append(appendBool(append(dst, `,"retryable":`...), r.Err.Code.Retryable()), '}')

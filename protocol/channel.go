@@ -125,11 +125,11 @@ func plainWord(s string) bool {
 }
 
 func invalidChannel(name, why string) *Error {
-	return &Error{Code: InvalidChannel, Message: "'" + clipName(name) + "': " + why}
+	return &Error{Code: InvalidChannel, Message: "'" + ClipName(name) + "': " + why}
 }
 
-// clipName shortens a name that is too long to be one before it is echoed.
-func clipName(name string) string { return name[:min(len(name), MaxChannel)] }
+// ClipName shortens a name that is too long to be one before it is echoed.
+func ClipName(name string) string { return name[:min(len(name), MaxChannel)] }
 
 // PublishableChannel reports whether clients may send state publications to
 // channel directly: the market channels and test:{name}, but not the two test

@@ -128,7 +128,7 @@ func (c *Command) check() *Error {
 		}
 	case CmdPing, CmdStatus:
 	default:
-		return &Error{Code: UnknownType, Message: "unknown type '" + clip(c.Type) +
+		return &Error{Code: UnknownType, Message: "unknown type '" + Clip(c.Type) +
 			"'; use auth, subscribe, unsubscribe, ping, status or seen"}
 	}
 	return nil

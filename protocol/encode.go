@@ -117,7 +117,7 @@ func AppendError(dst, id []byte, channel string, e *Error, now Time) []byte {
 func AppendErrorObject(dst []byte, e *Error, now Time) []byte {
 	dst = AppendString(append(dst, `{"code":`...), string(e.Code))
 	dst = AppendString(append(dst, `,"message":`...), e.Message)
-	dst = appendTime(append(dst, `,"timestamp":"`...), now)
+	dst = AppendTime(append(dst, `,"timestamp":"`...), now)
 	dst = appendBool(append(dst, `","retryable":`...), e.Code.Retryable())
 	if e.RetryAfter > 0 {
 		dst = appendInt(dst, `,"retry_after_ms":`, max(1, e.RetryAfter.Millis()))
@@ -127,9 +127,10 @@ func AppendErrorObject(dst []byte, e *Error, now Time) []byte {
 
 func appendBool(dst []byte, b bool) []byte { return strconv.AppendBool(dst, b) }
 
-// appendTime appends now in RFC 3339 with milliseconds.
-func appendTime(dst []byte, now Time) []byte {
-	return time.Unix(0, int64(now)).UTC().AppendFormat(dst, "2006-01-02T15:04:05.000Z")
+// AppendTime appends t in RFC 3339 with milliseconds, without quotes: how every
+// timestamp of the protocol is written.
+func AppendTime(dst []byte, t Time) []byte {
+	return time.Unix(0, int64(t)).UTC().AppendFormat(dst, "2006-01-02T15:04:05.000Z")
 }
 
 // AppendUnsubscribed tells that the server ended a subscription.

@@ -1,6 +1,9 @@
 package protocol
 
-import "slices"
+import (
+	"slices"
+	"strings"
+)
 
 // A Filter narrows a log subscription: every key that is given must hold, a
 // list by any one of its values. The zero Filter lets everything through.
@@ -147,7 +150,7 @@ func (f *Filter) set(key string, v Value) *Error {
 		f.MinConfidence = c
 		return nil
 	}
-	return invalidFilter("unknown key '" + clip(key) + "'; use type, entity, source, severity, min_confidence")
+	return invalidFilter("unknown key '" + Clip(key) + "'; use type, entity, source, severity, min_confidence")
 }
 
 func setList(dst *[]string, key string, v Value) *Error {
@@ -164,10 +167,10 @@ func invalidFilter(why string) *Error {
 	return &Error{Code: InvalidFilter, Message: "filter: " + why}
 }
 
-// clip shortens what a client sent before it is quoted back.
-func clip(s string) string {
+// Clip shortens what a client sent before it is quoted back.
+func Clip(s string) string {
 	if len(s) > 64 {
-		return s[:64] + "..."
+		return strings.ToValidUTF8(s[:64], "") + "..."
 	}
 	return s
 }

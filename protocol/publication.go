@@ -22,6 +22,9 @@ func (t Time) Millis() int64 { return int64(t / Millisecond) }
 // Micros is t in whole microseconds, the unit of a state channel's offsets.
 func (t Time) Micros() int64 { return int64(t / Microsecond) }
 
+// Subprotocol is the WebSocket subprotocol of this version.
+const Subprotocol = "cryptointel.v1"
+
 // Message types a server sends with data.
 const (
 	TypePrice  = "price_update"

@@ -1,9 +1,7 @@
 package main
 
 import (
-	"context"
 	"fmt"
-	"io"
 	"os"
 	"time"
 
@@ -12,58 +10,24 @@ import (
 )
 
 type benchCommand struct {
-	Connect  benchConnect  `cmd:"" help:"How long a connection takes while many are open."`
-	Fanout   benchFanout   `cmd:"" help:"One channel with many subscribers."`
-	Channels benchChannels `cmd:"" help:"Many connections, each on some of many channels."`
-	Memory   benchMemory   `cmd:"" help:"What one more connection costs the server."`
-	Floor    benchFloor    `cmd:"" hidden:""`
+	Connect  bench.ConnectConfig  `cmd:"" help:"How long a connection takes while many are open."`
+	Fanout   bench.FanoutConfig   `cmd:"" help:"One channel with many subscribers."`
+	Channels bench.ChannelsConfig `cmd:"" help:"Many connections, each on some of many channels."`
+	Memory   bench.MemoryConfig   `cmd:"" help:"What one more connection costs the server."`
+	Floor    bench.FloorConfig    `cmd:"" hidden:""`
 }
 
-type benchConnect struct {
-	bench.ConnectConfig `embed:""`
-}
-
-func (c *benchConnect) Run(ctx context.Context, out io.Writer) error {
-	c.TokenFor = benchTokens()
-	return c.ConnectConfig.Run(ctx, out)
-}
-
-type benchFanout struct {
-	bench.FanoutConfig `embed:""`
-}
-
-func (c *benchFanout) Run(ctx context.Context, out io.Writer) error {
-	c.TokenFor = benchTokens()
-	if exe, err := os.Executable(); err == nil {
-		c.FloorCommand = []string{exe, "bench", "floor"}
+// AfterApply gives the measurements what no flag can say: how to make tokens,
+// and how to start the floor. Their own Run methods follow.
+func (c *benchCommand) AfterApply() error {
+	tokens := benchTokens()
+	for _, t := range []*bench.Target{&c.Connect.Target, &c.Fanout.Target, &c.Channels.Target, &c.Memory.Target} {
+		t.TokenFor = tokens
 	}
-	return c.FanoutConfig.Run(ctx, out)
-}
-
-type benchChannels struct {
-	bench.ChannelsConfig `embed:""`
-}
-
-func (c *benchChannels) Run(ctx context.Context, out io.Writer) error {
-	c.TokenFor = benchTokens()
-	return c.ChannelsConfig.Run(ctx, out)
-}
-
-type benchMemory struct {
-	bench.MemoryConfig `embed:""`
-}
-
-func (c *benchMemory) Run(ctx context.Context, out io.Writer) error {
-	c.TokenFor = benchTokens()
-	return c.MemoryConfig.Run(ctx, out)
-}
-
-type benchFloor struct {
-	bench.FloorConfig `embed:""`
-}
-
-func (c *benchFloor) Run(ctx context.Context, out io.Writer) error {
-	return c.FloorConfig.Run(ctx, out)
+	if exe, err := os.Executable(); err == nil {
+		c.Fanout.FloorCommand = []string{exe, "bench", "floor"}
+	}
+	return nil
 }
 
 // benchTokens makes tokens from the server's secret, nil when it is not known

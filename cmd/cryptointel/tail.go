@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+
+	"cryptointel/protocol"
 )
 
 type tailCommand struct {
@@ -32,7 +34,7 @@ func (c *tailCommand) Run(ctx context.Context, out io.Writer, errs stderr) error
 	if err := c.check(); err != nil {
 		return usageError{err}
 	}
-	conn, _, err := websocket.Dial(ctx, c.URL, &websocket.DialOptions{Subprotocols: []string{"cryptointel.v1"}})
+	conn, _, err := websocket.Dial(ctx, c.URL, &websocket.DialOptions{Subprotocols: []string{protocol.Subprotocol}})
 	if err != nil {
 		return fmt.Errorf("connect to %s: %w", c.URL, err)
 	}

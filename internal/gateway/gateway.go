@@ -23,9 +23,6 @@ import (
 	"cryptointel/protocol"
 )
 
-// Subprotocol is the WebSocket subprotocol spoken here.
-const Subprotocol = "cryptointel.v1"
-
 // adopter takes upgraded connections over: c, the bytes already read from it,
 // and what the door knows. It closes c when it fails.
 type adopter interface {

@@ -5,6 +5,8 @@ import (
 	"encoding/base64"
 	"net/http"
 	"strings"
+
+	"cryptointel/protocol"
 )
 
 // A handshake is a WebSocket request that may be upgraded.
@@ -75,7 +77,7 @@ func pickProtocol(lines []string) (echo string, unknown, ok bool) {
 				continue
 			case !isToken(item):
 				return "", false, false
-			case item == Subprotocol:
+			case item == protocol.Subprotocol:
 				return item, false, true
 			case echo == "":
 				echo = item

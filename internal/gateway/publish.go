@@ -274,7 +274,7 @@ func (g *Gateway) priceAsset(grant *protocol.Grant, m *message, channel string) 
 			return "", notCovered("price:" + given)
 		case !known:
 			return "", &protocol.Error{Code: protocol.InvalidChannel,
-				Message: "no asset '" + clip(given) + "'; GET /api/v1/assets lists them"}
+				Message: "no asset '" + protocol.Clip(given) + "'; GET /api/v1/assets lists them"}
 		case slug != "" && s != slug:
 			return "", invalid("asset, symbol and channel name different assets")
 		}
@@ -312,13 +312,5 @@ func (g *Gateway) failed(doing string, err error) *protocol.Error {
 
 func notCovered(channel string) *protocol.Error {
 	return &protocol.Error{Code: protocol.Forbidden,
-		Message: "the token's pub does not cover '" + clip(channel) + "'"}
-}
-
-// clip shortens what a client sent before it is quoted back.
-func clip(s string) string {
-	if len(s) > 64 {
-		return strings.ToValidUTF8(s[:64], "") + "..."
-	}
-	return s
+		Message: "the token's pub does not cover '" + protocol.Clip(channel) + "'"}
 }

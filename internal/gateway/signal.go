@@ -65,7 +65,7 @@ func (g *Gateway) entry(s *signal) *protocol.Publication {
 	if s.ID == "" {
 		s.ID = s.Type + "-" + strings.ToLower(rand.Text()[:16])
 	}
-	now := g.parts.Now().UTC().Format("2006-01-02T15:04:05.000Z")
+	now := string(protocol.AppendTime(nil, protocol.Time(g.parts.Now().UnixNano())))
 	about := s.Signal
 	return &protocol.Publication{
 		Channel: protocol.LogChannel,

@@ -73,7 +73,7 @@ func (g *Gateway) admit(r *http.Request, hs handshake) (hub.Hello, *protocol.Err
 	}
 	if hs.unknown && hello.Refuse == nil {
 		hello.Refuse = &protocol.Error{Code: protocol.UnsupportedProtocol,
-			Message: "the subprotocol spoken here is " + Subprotocol}
+			Message: "the subprotocol spoken here is " + protocol.Subprotocol}
 	}
 	hello.Session = rand.Text()[:16]
 	return hello, nil

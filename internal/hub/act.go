@@ -62,11 +62,6 @@ func (s *Shard) act(slot Slot, a *session.Action) {
 	case session.VerifyToken:
 		s.requests = append(s.requests, Request{Kind: Verify, Ref: Ref{slot, c.gen}, Owner: c.owner,
 			Token: a.Token, Instance: a.Instance, Replace: a.Replace})
-		if a.Instance != "" {
-			id := s.identity(c)
-			id.instance = a.Instance
-			s.setIdentity(c, id)
-		}
 	case session.Close:
 		s.stats.Errors[a.Code]++
 		s.startClose(slot, c, a.Code.Close(), string(a.Code))

@@ -21,7 +21,7 @@ type conn struct {
 	flood    limit.Bucket
 
 	owner  uint64
-	texts  uint32 // slab handle: session id, user, instance
+	texts  uint32 // slab handle: session id, user
 	ntexts uint16
 	nsubs  uint16
 	subs   uint32 // slab handle
@@ -41,7 +41,7 @@ const noDeadline = ^uint32(0)
 // deadline packs when a session needs a tick, rounded up: it is looked at once
 // a second.
 func (s *Shard) deadline(t protocol.Time) uint32 {
-	if t == never {
+	if t == session.Never {
 		return noDeadline
 	}
 	return uint32(max(0, (t-s.started+protocol.Second-1)/protocol.Second))
@@ -108,7 +108,7 @@ func (s *Shard) load(slot Slot) *session.State {
 		Queue:      s.waiting[slot],
 	}
 	id := s.identity(c)
-	st.ID, st.Instance = id.session, id.instance
+	st.ID = id.session
 	if c.grant == 0 {
 		st.Opened = c.since
 	} else {
@@ -148,7 +148,7 @@ func keep[V any](m map[Slot]V, slot Slot, v V, has bool) {
 }
 
 // An identity is what a connection is called: all its names in one slab block.
-type identity struct{ session, user, instance string }
+type identity struct{ session, user string }
 
 const maxText = 255
 
@@ -157,7 +157,7 @@ func (s *Shard) identity(c *conn) (id identity) {
 		return id
 	}
 	all := string(s.texts.block(c.texts, int(c.ntexts)))
-	for _, dst := range []*string{&id.session, &id.user, &id.instance} {
+	for _, dst := range []*string{&id.session, &id.user} {
 		n := 1 + int(all[0])
 		*dst, all = all[1:n], all[n:]
 	}
@@ -166,7 +166,7 @@ func (s *Shard) identity(c *conn) (id identity) {
 
 func (s *Shard) setIdentity(c *conn, id identity) {
 	b := s.text[:0]
-	for _, v := range []string{id.session, id.user, id.instance} {
+	for _, v := range []string{id.session, id.user} {
 		v = v[:min(len(v), maxText)]
 		b = append(append(b, byte(len(v))), v...)
 	}
@@ -178,11 +178,8 @@ func (s *Shard) setIdentity(c *conn, id identity) {
 
 // setGrant gives the connection a token's permissions. Equal permissions are
 // kept once, whoever holds them.
-func (s *Shard) setGrant(c *conn, g *protocol.Grant, instance string) {
+func (s *Shard) setGrant(c *conn, g *protocol.Grant) {
 	id := s.identity(c)
-	if instance != "" {
-		id.instance = instance
-	}
 	s.authenticated -= b2i(c.grant != 0)
 	s.grants.release(c.grant)
 	id.user, c.grant = g.Subject, s.grants.intern(g)

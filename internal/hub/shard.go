@@ -114,7 +114,7 @@ func New(cfg Config, now protocol.Time) *Shard {
 		nextSweep: now + sweepEvery, nextMark: now + cfg.MarkEvery,
 	}
 	if cfg.MarkEvery == 0 {
-		s.nextMark = never
+		s.nextMark = session.Never
 	}
 	s.stats.Errors, s.stats.Closes = map[protocol.Code]uint64{}, map[int]uint64{}
 	s.env = session.Env{Config: cfg.Session, Directory: cfg.Directory, Epoch: cfg.Epoch, Oldest: 1, Host: s}
@@ -136,7 +136,7 @@ func (s *Shard) Open(h Hello, now protocol.Time) Ref {
 	}
 	s.setIdentity(c, identity{session: h.Session})
 	if h.Grant != nil {
-		s.setGrant(c, h.Grant, "")
+		s.setGrant(c, h.Grant)
 	}
 	s.step(slot, session.Event{Kind: session.Opened, Grant: h.Grant, Err: h.Refuse})
 	return ref
@@ -214,7 +214,7 @@ func (s *Shard) Verdict(r Ref, v Verdict, now protocol.Time) {
 		c.owner = v.Owner
 	}
 	if v.Grant != nil {
-		s.setGrant(c, v.Grant, "")
+		s.setGrant(c, v.Grant)
 	}
 	s.step(r.Slot, session.Event{Kind: session.Judged, Grant: v.Grant, Err: v.Err})
 }

@@ -7,7 +7,6 @@ import (
 )
 
 const (
-	never      = protocol.Time(1<<63 - 1)
 	sweepEvery = protocol.Second
 	closeTime  = 2 * protocol.Second  // for the peer to answer a close frame
 	partTime   = 10 * protocol.Second // for a message that has begun to get on

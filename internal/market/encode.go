@@ -3,7 +3,6 @@ package market
 import (
 	"math"
 	"strconv"
-	"time"
 
 	"cryptointel/protocol"
 )
@@ -33,7 +32,7 @@ func (a *asset) appendData(dst []byte, now, staleAfter protocol.Time) []byte {
 		dst = append(dst, `,"demo":true`...)
 	}
 	dst = append(dst, `,"timestamp":"`...)
-	dst = time.Unix(0, int64(a.at)).UTC().AppendFormat(dst, "2006-01-02T15:04:05.000Z")
+	dst = protocol.AppendTime(dst, a.at)
 	return append(dst, '"', '}')
 }
 

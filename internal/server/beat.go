@@ -79,7 +79,7 @@ func (s *Server) publishStatus(ctx context.Context, now, due protocol.Time) (nex
 		Connections       int     `json:"active_connections"`
 		MessagesPerSecond float64 `json:"messages_per_second"`
 		Timestamp         string  `json:"timestamp"`
-	}{"ok", h.Connections, perSecond, stamp(s.time())})
+	}{"ok", h.Connections, perSecond, stamp(s.clock.Now())})
 	if err == nil {
 		err = s.broker.Publish(&protocol.Publication{Channel: "system:status", Type: protocol.TypeStatus, Data: data})
 	}
@@ -101,12 +101,12 @@ func (s *Server) publishTests(ctx context.Context, first, last protocol.Time) {
 }
 
 func testState(n int64) *protocol.Publication {
-	data := fmt.Sprintf(`{"symbol":"TEST","asset":"test","price":%d.5,"change_24h":0,"timestamp":%q,"n":%d}`, 100+n%60, stamp(time.Unix(n, 0)), n)
+	data := fmt.Sprintf(`{"symbol":"TEST","asset":"test","price":%d.5,"change_24h":0,"timestamp":%q,"n":%d}`, 100+n%60, stamp(protocol.Time(n)*protocol.Second), n)
 	return &protocol.Publication{Channel: "test:state", Type: protocol.TypePrice, Data: []byte(data), Price: float64(100+n%60) + 0.5}
 }
 
 func testEntry(n int64) *protocol.Publication {
-	data := fmt.Sprintf(`{"id":"test-%d","type":"test","symbol":"TEST","entities":["test"],"confidence":0.%d,"severity":"low","title":"test entry","description":"one a second; n counts the seconds since 1970","timestamp":%q,"status":"active","metadata":{"n":%d}}`, n, n%10, stamp(time.Unix(n, 0)), n)
+	data := fmt.Sprintf(`{"id":"test-%d","type":"test","symbol":"TEST","entities":["test"],"confidence":0.%d,"severity":"low","title":"test entry","description":"one a second; n counts the seconds since 1970","timestamp":%q,"status":"active","metadata":{"n":%d}}`, n, n%10, stamp(protocol.Time(n)*protocol.Second), n)
 	return &protocol.Publication{
 		Channel: protocol.TestLogChannel, Type: protocol.TypeSignal, Data: []byte(data),
 		Signal: &protocol.Signal{ID: fmt.Sprint("test-", n), Type: "test", Entities: []string{"test"}, Severity: "low", Confidence: float64(n%10) / 10, HasConfidence: true},
@@ -120,4 +120,4 @@ func (s *Server) warn(ctx context.Context, doing string, err error) {
 	}
 }
 
-func stamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
+func stamp(t protocol.Time) string { return string(protocol.AppendTime(nil, t)) }

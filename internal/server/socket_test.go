@@ -177,7 +177,7 @@ func (s *socket) upgrade(addr string, header http.Header) (*http.Response, error
 	}
 	for k, v := range map[string]string{
 		"Connection": "Upgrade", "Upgrade": "websocket", "Sec-Websocket-Version": "13",
-		"Sec-Websocket-Key": "dGhlIHNhbXBsZSBub25jZQ==", "Sec-Websocket-Protocol": gateway.Subprotocol,
+		"Sec-Websocket-Key": "dGhlIHNhbXBsZSBub25jZQ==", "Sec-Websocket-Protocol": protocol.Subprotocol,
 	} {
 		req.Header.Set(k, v)
 	}

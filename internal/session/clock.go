@@ -43,15 +43,15 @@ func (s *step) warn() {
 	}
 }
 
-// never is later than any deadline.
-const never = protocol.Time(1<<63 - 1)
+// Never is later than any deadline.
+const Never = protocol.Time(1<<63 - 1)
 
 // Deadline is when the session next needs a Tick.
 func Deadline(env *Env, st *State) protocol.Time {
 	if st.Closed {
-		return never
+		return Never
 	}
-	next := never
+	next := Never
 	sooner := func(t protocol.Time) { next = min(next, t) }
 	if l := env.Limits; l.IdleTimeout > 0 {
 		sooner(st.Heard + protocol.Time(l.IdleTimeout))

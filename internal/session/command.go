@@ -79,9 +79,6 @@ func (s *step) auth(cmd *protocol.Command) {
 	s.queue().AuthID = slices.Clone(cmd.ID)
 	s.out.List = append(s.out.List, Action{
 		Kind: VerifyToken, Token: cmd.Token, Instance: cmd.Instance, Replace: cmd.Replace})
-	if cmd.Instance != "" {
-		s.st.Instance = cmd.Instance
-	}
 }
 
 // judge takes the verdict on the token and then runs what waited for it.

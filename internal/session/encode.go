@@ -7,15 +7,12 @@ import (
 	"cryptointel/protocol"
 )
 
-// Subprotocol is the WebSocket subprotocol of this version.
-const Subprotocol = "cryptointel.v1"
-
 // appendHello appends the first frame of a connection.
 func (s *step) appendHello(dst []byte) []byte {
 	dst = append(dst, `{"type":"system_status","data":{"status":"connected","session_id":`...)
 	dst = protocol.AppendString(dst, s.st.ID)
-	dst = append(dst, `,"protocol":"`+Subprotocol+`","server_time":"`...)
-	dst = appendTime(dst, s.now)
+	dst = append(dst, `,"protocol":"`+protocol.Subprotocol+`","server_time":"`...)
+	dst = protocol.AppendTime(dst, s.now)
 	dst = appendMillis(append(dst, '"'), "heartbeat_ms", s.env.Heartbeat)
 	dst = appendMillis(dst, "idle_timeout_ms", s.env.Limits.IdleTimeout)
 	dst = appendMillis(dst, "auth_timeout_ms", s.env.Limits.AuthTimeout)
@@ -52,10 +49,6 @@ func appendMillis(dst []byte, key string, d time.Duration) []byte {
 	return appendInt(dst, key, d.Milliseconds())
 }
 
-func appendTime(dst []byte, t protocol.Time) []byte {
-	return time.Unix(0, int64(t)).UTC().AppendFormat(dst, "2006-01-02T15:04:05.000Z")
-}
-
 // appendStatus appends the answer to a status command: what this connection
 // may do, has used, and how far behind it is.
 func (s *step) appendStatus(dst, id []byte) []byte {
@@ -71,7 +64,7 @@ func (s *step) appendStatus(dst, id []byte) []byte {
 		dst = appendInt(dst, "expires_at", st.Grant.Expires.Millis())
 	}
 	dst = append(dst, `,"server_time":"`...)
-	dst = append(appendTime(dst, s.now), `","limits":{`...)
+	dst = append(protocol.AppendTime(dst, s.now), `","limits":{`...)
 	dst = append(appendLimits(dst, s.env.Config), `},"used":{`...)
 	used, empty := st.Messages.Used(s.env.Limits.messages(), s.now)
 	dst = appendInt(dst, "channels", int64(len(st.Subs)))

@@ -13,11 +13,10 @@ import (
 // A State is one session between two steps. Its zero value is a session that
 // has not been opened.
 type State struct {
-	ID       string
-	Opened   protocol.Time
-	Heard    protocol.Time   // when the client last sent a text message
-	Grant    *protocol.Grant // nil while anonymous
-	Instance string          // the client's stable name for itself
+	ID     string
+	Opened protocol.Time
+	Heard  protocol.Time   // when the client last sent a text message
+	Grant  *protocol.Grant // nil while anonymous
 
 	Messages, Flood, Strikes limit.Bucket
 

@@ -147,9 +147,9 @@ func (everyAsset) Slug(name string) (string, bool) { return name, name != "" }
 func (s *step) notAllowed(channel string) *protocol.Error {
 	if s.st.Grant == nil {
 		return &protocol.Error{Code: protocol.Unauthorized,
-			Message: "'" + clip(channel) + "' needs a token: send {\"type\":\"auth\",\"token\":\"...\"}"}
+			Message: "'" + protocol.ClipName(channel) + "' needs a token: send {\"type\":\"auth\",\"token\":\"...\"}"}
 	}
-	return &protocol.Error{Code: protocol.Forbidden, Message: "the token does not allow '" + clip(channel) + "'"}
+	return &protocol.Error{Code: protocol.Forbidden, Message: "the token does not allow '" + protocol.ClipName(channel) + "'"}
 }
 
 func (s *step) stateSpec(ch protocol.Channel, item protocol.Item) (*Spec, *protocol.Error) {
@@ -232,11 +232,4 @@ func (e *Env) start(cursor string) (from int64, reason string, resumed bool) {
 		return e.Head, protocol.ReasonTooOld, true
 	}
 	return cur.Offset, "", true
-}
-
-func clip(s string) string {
-	if len(s) > protocol.MaxChannel {
-		return s[:protocol.MaxChannel]
-	}
-	return s
 }
