@@ -14,7 +14,7 @@ func (a *asset) appendData(dst []byte, now, staleAfter protocol.Time) []byte {
 	dst = append(dst, `,"asset":`...)
 	dst = protocol.AppendString(dst, a.Slug)
 	dst = appendField(dst, `,"price":`, a.price)
-	f := a.figures()
+	f := a.figures(now)
 	// A change of a hundredth of a basis point and a cent of volume are
 	// noise: rounded they cost fewer bytes in every frame.
 	if !math.IsNaN(f.change) {
@@ -37,7 +37,8 @@ func (a *asset) appendData(dst []byte, now, staleAfter protocol.Time) []byte {
 }
 
 // appendSources lists the newest price of each fresh exchange: of one that
-// quotes in several dollars the newest.
+// quotes in several dollars the newest. The price is in dollars; what it was
+// made from is said.
 func (a *asset) appendSources(dst []byte, now, staleAfter protocol.Time) []byte {
 	first := true
 	for i := range a.sources {
@@ -51,9 +52,16 @@ func (a *asset) appendSources(dst []byte, now, staleAfter protocol.Time) []byte 
 		first = false
 		dst = append(dst, `{"name":`...)
 		dst = protocol.AppendString(dst, s.name)
-		dst = appendField(dst, `,"price":`, s.price)
+		dst = appendField(dst, `,"price":`, s.convert(now))
+		if s.quote != "USD" {
+			dst = protocol.AppendString(append(dst, `,"quote":`...), s.quote)
+			dst = appendField(dst, `,"rate":`, s.rate)
+		}
 		dst = append(dst, `,"age_ms":`...)
 		dst = strconv.AppendInt(dst, s.age(now).Millis(), 10)
+		if s.outlier {
+			dst = append(dst, `,"outlier":true`...)
+		}
 		dst = append(dst, '}')
 	}
 	return dst
@@ -65,7 +73,7 @@ func (a *asset) newerQuote(i int, now, staleAfter protocol.Time) bool {
 	for j := range a.sources {
 		o := &a.sources[j]
 		newer := o.time > s.time || o.time == s.time && j > i
-		if j != i && o.name == s.name && newer && o.fresh(now, staleAfter) {
+		if j != i && o.first == s.first && newer && o.fresh(now, staleAfter) {
 			return true
 		}
 	}

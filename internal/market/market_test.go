@@ -26,9 +26,11 @@ type fixture struct {
 
 func (f *fixture) Publish(p protocol.Publication) { f.published = append(f.published, p) }
 
+// newFixture has a market that publishes every tick, unless changed.
 func newFixture(t testing.TB, change ...func(*Config)) *fixture {
 	t.Helper()
 	cfg := DefaultConfig()
+	cfg.ConfirmEvery = 0
 	for _, c := range change {
 		c(&cfg)
 	}
@@ -45,6 +47,12 @@ func newFixture(t testing.TB, change ...func(*Config)) *fixture {
 func tick(exchange string, price float64, ms int64) Tick {
 	at := start + protocol.Time(ms)*protocol.Millisecond
 	return Tick{Exchange: exchange, Asset: "bitcoin", Quote: "USD", Price: price, Size: 1, Time: at, Received: at}
+}
+
+// of is a tick of another asset.
+func of(asset string, t Tick) Tick {
+	t.Asset = asset
+	return t
 }
 
 // observe plays a tick at its own time.
@@ -64,6 +72,10 @@ func TestGolden(t *testing.T) {
 		func() { f.observe(tick("coinbase", 91500, 200)) },
 		func() { k := tick("binance", 91510.25, 300); k.Quote = "USDT"; f.observe(k) },
 		func() { k := tick("coinbase", 85000, 300); k.Quote = "EUR"; f.observe(k) },
+		func() { f.observe(of("tether", tick("kraken", 0.9996, 310))) },
+		func() { k := tick("binance", 91540.25, 320); k.Quote = "USDT"; f.observe(k) },
+		func() { k := tick("kraken", 91508, 330); k.Kind, k.Day = Ticker, day; k.Day.Volume = 30; f.observe(k) },
+		func() { f.observe(tick("poison", 71500, 340)) },
 		func() { k := tick("demo", 91400, 400); k.Demo = true; f.observe(k) },
 		func() { k := tick("api:\"me\"\n", 91450, 500); f.observe(k) },
 		func() {
@@ -129,8 +141,8 @@ func TestBadInput(t *testing.T) {
 		{"other quote", with(func(k *Tick) { k.Quote = "EUR" }), OtherQuote},
 		{"unknown asset", with(func(k *Tick) { k.Asset = "nope" }), UnknownAsset},
 		{"ticker for slug", with(func(k *Tick) { k.Asset = "BTC" }), UnknownAsset},
-		{"another source is behind", with(func(k *Tick) { k.Exchange, k.Time = "late", k.Time-3*protocol.Second }), Behind},
-		{"another source within the skew", with(func(k *Tick) { k.Exchange, k.Time = "skewed", k.Time-protocol.Second }), Accepted},
+		{"another source is behind", with(func(k *Tick) { k.Exchange, k.Price, k.Time = "late", 150, k.Time-3*protocol.Second }), Behind},
+		{"another source within the skew", with(func(k *Tick) { k.Exchange, k.Price, k.Time = "skewed", 150, k.Time-protocol.Second }), Accepted},
 	}
 	f := newFixture(t)
 	wantDropped := make(map[string]uint64)
@@ -310,22 +322,3 @@ func TestConfig(t *testing.T) {
 type discard struct{}
 
 func (discard) Publish(protocol.Publication) {}
-
-// BenchmarkObserve is one trade into a publication, in an asset with two
-// sources and a full window.
-func BenchmarkObserve(b *testing.B) {
-	now := start
-	m, err := New(DefaultConfig(), registry(b), discard{}, func() protocol.Time { return now })
-	if err != nil {
-		b.Fatal(err)
-	}
-	for i := range 1440 {
-		m.Observe(tick("coinbase", 90000, int64(i-1440)*60_000))
-	}
-	m.Observe(tick("binance", 90000, 0))
-	k := tick("coinbase", 90000.25, 1)
-	b.ReportAllocs()
-	for b.Loop() {
-		m.Observe(k)
-	}
-}

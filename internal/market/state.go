@@ -2,51 +2,10 @@ package market
 
 import (
 	"math"
+	"slices"
 
 	"cryptointel/protocol"
 )
-
-// A source is one exchange's price of an asset in one quote.
-type source struct {
-	name, quote string
-	price       float64
-	time        protocol.Time // the exchange's clock
-	received    protocol.Time // the feed's clock
-	arrived     protocol.Time // the wall clock
-
-	// A price that is too far off, waiting to be confirmed.
-	jumps    int
-	jumped   float64
-	jumpedAt protocol.Time
-}
-
-func (s *source) take(t *Tick, now protocol.Time) {
-	s.price, s.time, s.received, s.arrived = t.Price, t.Time, t.Received, now
-	s.jumps = 0
-}
-
-// age is how old the source's price is: its age when it came, by the feed's
-// clock, and the wall time since. Never below 0, though exchanges' clocks can
-// be ahead.
-func (s *source) age(now protocol.Time) protocol.Time {
-	return max(0, s.received-s.time) + max(0, now-s.arrived)
-}
-
-func (s *source) fresh(now, staleAfter protocol.Time) bool {
-	return s.price > 0 && (staleAfter == 0 || s.age(now) <= staleAfter)
-}
-
-// dayFresh is how long an exchange's 24 hour statistics hold without a newer
-// ticker. So long, the tickers of other exchanges do not replace them: their
-// volumes differ by factors, and the asset's must not swing between them.
-const dayFresh = 5 * protocol.Minute
-
-// daily is an exchange's 24 hour statistics, extended by trades since.
-type daily struct {
-	exchange                string
-	at                      protocol.Time // the newest ticker's time
-	open, high, low, volume float64       // volume in dollars; 0 is unknown
-}
 
 // An asset is the state behind one price.
 type asset struct {
@@ -54,18 +13,27 @@ type asset struct {
 	channel string
 	sources []source
 	window  window
-	daily   daily
+	series  *series // its bars; nil when none are kept
+	peg     peg
 
 	price   float64
-	at      protocol.Time // the price's own time
-	arrived protocol.Time // of the newest tick, by the wall clock
+	at      protocol.Time // the price's own time; it never goes back
+	arrived protocol.Time // of the newest good tick, by the wall clock
 	// exchanged is the same for ticks of exchanges; 0 before the first.
 	exchanged protocol.Time
 	demo      bool
 	stale     bool
 
-	offset int64
-	newest protocol.Publication
+	// What the newest publication says.
+	offset  int64
+	newest  protocol.Publication
+	shown   float64
+	shownAt protocol.Time // by the wall clock
+	changed bool          // something but the price is not shown yet
+
+	// Scratch.
+	votes  []vote
+	totals []float64
 }
 
 // outrank is how long an exchange's tick keeps published prices from setting
@@ -77,98 +45,123 @@ func (a *asset) exchangeFresh(now protocol.Time) bool {
 	return a.exchanged > 0 && now-a.exchanged <= outrank
 }
 
-// source finds or makes the tick's source; nil when there are too many fresh
-// ones. A source that is stale makes room.
-func (a *asset) source(t *Tick, now, staleAfter protocol.Time, limit int) *source {
-	free := -1
-	for i := range a.sources {
-		s := &a.sources[i]
-		if s.name == t.Exchange && s.quote == t.Quote {
-			return s
-		}
-		if !s.fresh(now, staleAfter) {
-			free = i
-		}
+// take enters a good tick of a source and makes the asset's price anew. It
+// returns what bars learn from it, and whether a day's figures were refused.
+func (a *asset) take(t *Tick, s *source, now, staleAfter protocol.Time) (b sample, suspect bool) {
+	volume := s.traded(t)
+	if t.Day.Has {
+		suspect = !s.takeDay(t)
 	}
-	if limit == 0 || len(a.sources) < limit {
-		a.sources = append(a.sources, source{})
-		free = len(a.sources) - 1
+	s.seen.add(t.Time, volume)
+	s.day.traded(t.Time, volume)
+	s.weigh()
+	price := a.composite()
+	if price == 0 {
+		price = s.usd // too old for a vote: as stale as it will say
 	}
-	if free < 0 {
-		return nil
-	}
-	a.sources[free] = source{name: t.Exchange, quote: t.Quote}
-	return &a.sources[free]
-}
-
-// take makes the tick's price the asset's.
-func (a *asset) take(t *Tick, now, staleAfter protocol.Time) {
 	// A clock that is ahead does not make the others old.
-	a.price, a.at, a.arrived = t.Price, min(t.Time, t.Received), now
-	if !t.Published {
-		a.exchanged = now
-	}
+	a.at, a.arrived = max(a.at, min(t.Time, t.Received)), now
 	// For good: the window and the sources keep what was simulated.
 	a.demo = a.demo || t.Demo
-	a.stale = staleAfter > 0 && t.Received-t.Time > staleAfter
-	high, low, volume := t.Price, t.Price, 0.0
+	a.setStale(staleAfter > 0 && t.Received-t.Time > staleAfter)
+	high, low := price, price
+	at := a.at
 	if t.Kind == Bar {
-		high = max(high, known(t.High))
-		if l := known(t.Low); l > 0 {
-			low = min(low, l)
-		}
+		high, low = s.reached(t, high, low)
+		at-- // a bar's end is the next one's beginning
 	}
-	// A ticker's size is the last trade's, which comes as a trade too.
-	if t.Kind != Ticker {
-		volume = t.Price * known(t.Size)
-	}
-	a.window.add(t.Time, t.Price, high, low, volume)
-	a.daily.take(t, high, low, volume)
+	a.settle(price, high, low, volume)
+	return sample{a.series, at, price, high, low, volume, false}, suspect
 }
 
-func (d *daily) take(t *Tick, high, low, volume float64) {
-	mine := d.exchange == t.Exchange
-	if t.Day.Has && (mine || d.exchange == "" || t.Time-d.at > dayFresh) {
-		*d = daily{
-			exchange: t.Exchange,
-			at:       t.Time,
-			open:     known(t.Day.Open),
-			high:     known(t.Day.High),
-			low:      known(t.Day.Low),
-			volume:   known(t.Day.QuoteVolume),
-		}
-		if d.volume == 0 {
-			d.volume = known(t.Day.Volume) * t.Price
-		}
+// settle makes a price the asset's.
+func (a *asset) settle(price, high, low, volume float64) {
+	a.price = price
+	a.window.add(a.at, price, high, low, volume)
+	for i := range a.sources {
+		a.sources[i].day.extend(high, low)
 	}
-	if d.high > 0 {
-		d.high = max(d.high, high)
+}
+
+// resettle makes the price anew when the sources that count have changed, and
+// reports whether it is another one.
+func (a *asset) resettle() bool {
+	price := a.composite()
+	if price == 0 || price == a.price {
+		return false
 	}
-	if d.low > 0 {
-		d.low = min(d.low, low)
+	a.settle(price, price, price, 0)
+	return true
+}
+
+// fellSilent makes the price anew when an exchange has become too old to
+// count. Published prices set one only when they come.
+func (a *asset) fellSilent(now, counted protocol.Time) bool {
+	if !a.exchangeFresh(now) {
+		return false
 	}
-	if mine && t.Time > d.at && d.volume > 0 {
-		d.volume += volume
+	a.poll(now, counted)
+	return a.resettle()
+}
+
+func (a *asset) setStale(stale bool) {
+	a.changed = a.changed || stale != a.stale
+	a.stale = stale
+}
+
+// late enters a trade that does not move the price; false when it is not
+// believed.
+func (a *asset) late(t *Tick, s *source, share float64) (b sample, ok bool) {
+	volume := s.traded(t)
+	price := s.dollars(t.Price)
+	if a.price > 0 && apart(price, a.price, 0.5) || !a.window.late(t.Time, price, volume, share) {
+		return b, false
 	}
+	s.seen.add(t.Time, volume)
+	s.day.traded(t.Time, volume)
+	return sample{a.series, t.Time, price, price, price, volume, true}, true
+}
+
+// traded is the dollars of a tick. A ticker's size is the last trade's, which
+// comes as a trade too.
+func (s *source) traded(t *Tick) float64 {
+	if t.Kind == Ticker {
+		return 0
+	}
+	return amount(s.dollars(t.Price) * known(t.Size))
+}
+
+// reached widens a range by a bar's, within what a tick may jump: a wick
+// beyond that is a mistake.
+func (s *source) reached(t *Tick, high, low float64) (float64, float64) {
+	price := s.dollars(t.Price)
+	high = max(high, near(s.dollars(known(t.High)), price, 1.5))
+	if l := near(s.dollars(known(t.Low)), price, 2); l > 0 {
+		low = min(low, l)
+	}
+	return high, low
 }
 
 // figures are an asset's 24 hour numbers; 0, and NaN for change, are unknown.
 type figures struct{ change, volume, high, low float64 }
 
-// figures are the exchange's own statistics while they are fresh, else what
-// was seen here. High, low and volume then cover the part of the last 24
-// hours that was seen; a change needs minHistory.
-func (a *asset) figures() figures {
+// figures are the exchanges' own statistics while they are fresh: their
+// volumes together, the rest from the largest. Without any they are what was
+// seen here; high, low and volume then cover the part of the last 24 hours
+// that was seen, and a change needs minHistory.
+func (a *asset) figures(now protocol.Time) figures {
 	f := figures{change: math.NaN()}
-	open := a.daily.open
-	if d := &a.daily; d.exchange != "" && a.at-d.at <= dayFresh {
-		f.volume, f.high, f.low = d.volume, d.high, d.low
+	open := 0.0
+	if d := a.largest(now, &f.volume); d != nil {
+		open, f.high, f.low = d.open, d.high, d.low
 	} else {
-		open = a.window.open(a.at)
 		f.high, f.low = a.window.high, a.window.low
 		if a.window.sized {
 			f.volume = a.window.volume
 		}
+	}
+	if open == 0 {
+		open = a.window.open(a.at)
 	}
 	if open > 0 {
 		f.change = (a.price/open - 1) * 100
@@ -176,16 +169,51 @@ func (a *asset) figures() figures {
 	return f
 }
 
+// largest finds the statistics of the largest exchange, in the quote that is
+// traded there most, and adds up the volume of all. Publishers' count only
+// while no exchange is heard.
+func (a *asset) largest(now protocol.Time, volume *float64) (best *daily) {
+	a.totals = slices.Grow(a.totals[:0], len(a.sources))[:len(a.sources)]
+	clear(a.totals)
+	published := !a.exchangeFresh(now)
+	for i := range a.sources {
+		s := &a.sources[i]
+		if s.day.fresh(a.at) && (published || !s.published) {
+			a.totals[s.first] += s.day.volume
+			*volume += s.day.volume
+		}
+	}
+	most := 0.0
+	for i := range a.sources {
+		s := &a.sources[i]
+		if !s.day.fresh(a.at) || s.published && !published {
+			continue
+		}
+		total := a.totals[s.first]
+		if best == nil || total > most || total == most && s.day.volume > best.volume {
+			best, most = &s.day, total
+		}
+	}
+	return best
+}
+
+// due reports whether the asset is to be published after a good tick.
+func (a *asset) due(now, confirmEvery protocol.Time) bool {
+	return a.changed || a.price != a.shown || now-a.shownAt >= confirmEvery
+}
+
 // publish makes the asset's next publication.
 func (a *asset) publish(now, staleAfter protocol.Time) protocol.Publication {
 	a.offset = max(now.Micros(), a.offset+1)
+	a.shown, a.shownAt, a.changed = a.price, now, false
 	a.newest = protocol.Publication{
 		Channel: a.channel,
 		Type:    protocol.TypePrice,
 		Offset:  a.offset,
 		TS:      now.Millis(),
-		Data:    a.appendData(make([]byte, 0, 320), now, staleAfter),
-		Price:   a.price,
+		// As long as the last, and a bit: one allocation.
+		Data:  a.appendData(make([]byte, 0, max(320, len(a.newest.Data)+32)), now, staleAfter),
+		Price: a.price,
 	}
 	return a.newest
 }

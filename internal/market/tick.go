@@ -33,6 +33,10 @@ type Tick struct {
 	// Published is set for a price that came by the publish API: it is shown
 	// among the sources, and sets the price while no exchange's is fresh.
 	Published bool
+	// Late is set for a trade that was learnt of after the fact (a gap that
+	// was refilled): it counts in windows and candles at its own time and
+	// never moves the price.
+	Late bool
 }
 
 // A Day is the exchange's own statistics of the last 24 hours. Zero fields are
@@ -46,11 +50,34 @@ type Day struct {
 }
 
 // dollar reports whether quote is the US dollar or a token redeemable for it.
-// They are taken as dollars openly: a broken peg shows as a price that is off.
-func dollar(quote string) bool {
+func dollar(quote string) bool { return quote == "USD" || coinOf(quote) != "" }
+
+// coinOf is the asset that a token redeemable for a dollar is, "" for
+// anything else. Its own price says what a price in it is worth in dollars.
+func coinOf(quote string) (slug string) {
 	switch quote {
-	case "USD", "USDT", "USDC", "FDUSD", "BUSD":
-		return true
+	case "USDT":
+		return "tether"
+	case "USDC":
+		return "usd-coin"
+	case "FDUSD":
+		return "first-digital-usd"
+	case "BUSD":
+		return "binance-usd"
+	case "DAI":
+		return "dai"
+	case "TUSD":
+		return "true-usd"
+	case "PYUSD":
+		return "paypal-usd"
+	case "RLUSD":
+		return "ripple-usd"
+	case "USDS":
+		return "usds"
+	case "USDG":
+		return "global-dollar"
+	case "GUSD":
+		return "gemini-dollar"
 	}
-	return false
+	return ""
 }

@@ -1,6 +1,12 @@
 package market
 
-import "cryptointel/protocol"
+import (
+	"cmp"
+	"math"
+	"slices"
+
+	"cryptointel/protocol"
+)
 
 // minHistory is how far back a window must reach before its change counts as
 // the change over 24 hours.
@@ -46,8 +52,56 @@ func (w *window) begin(minute int64, price float64) {
 	// Copied down instead of resliced: the array stays at a day's size.
 	w.buckets = append(w.buckets[:0], w.buckets[gone:]...)
 	w.buckets = append(w.buckets, bucket{minute: minute, open: price, high: price, low: price})
-	w.high, w.low, w.volume = price, price, 0
-	for _, b := range w.buckets {
+	w.sum()
+}
+
+// late enters a trade at its own time. It is false for one that is not
+// believed, because it is too far outside of its minute, and for one of
+// before the window, of which nobody can tell.
+func (w *window) late(t protocol.Time, price, volume, share float64) bool {
+	minute := int64(t / protocol.Minute)
+	i, found := slices.BinarySearchFunc(w.buckets, minute, func(b bucket, m int64) int { return cmp.Compare(b.minute, m) })
+	switch {
+	case len(w.buckets) > 0 && minute <= w.buckets[len(w.buckets)-1].minute-24*60:
+		return false
+	case i == len(w.buckets) && !found:
+		w.add(t, price, price, price, volume)
+		return true
+	case !found:
+		w.buckets = slices.Insert(w.buckets, i, bucket{minute: minute, open: price, high: price, low: price})
+	}
+	b := &w.buckets[i]
+	if share > 0 && (price < b.low*(1-share) || price > b.high*(1+share)) {
+		return false
+	}
+	b.high, b.low, b.volume = max(b.high, price), min(b.low, price), b.volume+volume
+	w.high, w.low, w.volume = max(w.high, price), min(w.low, price), w.volume+volume
+	w.sized = w.sized || volume > 0
+	return true
+}
+
+// seed enters a past bar if nothing was seen while it lasted, and reports
+// whether it was.
+func (w *window) seed(c *Candle, length protocol.Time) bool {
+	minute, end := int64(c.Start/protocol.Minute), int64((c.Start+length)/protocol.Minute)
+	i, _ := slices.BinarySearchFunc(w.buckets, minute, func(b bucket, m int64) int { return cmp.Compare(b.minute, m) })
+	if i < len(w.buckets) && w.buckets[i].minute < end {
+		return false
+	}
+	if n := len(w.buckets); n > 0 && minute <= w.buckets[n-1].minute-24*60 {
+		return false
+	}
+	w.buckets = slices.Insert(w.buckets, i, bucket{minute, c.Open, c.High, c.Low, c.Volume})
+	w.sum()
+	w.sized = w.sized || c.Volume > 0
+	return true
+}
+
+// sum makes the figures of all buckets anew.
+func (w *window) sum() {
+	w.high, w.low, w.volume = 0, math.Inf(1), 0
+	for i := range w.buckets {
+		b := &w.buckets[i]
 		w.high, w.low, w.volume = max(w.high, b.high), min(w.low, b.low), w.volume+b.volume
 	}
 }
