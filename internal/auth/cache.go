@@ -22,12 +22,19 @@ type Cache struct {
 	mu sync.Mutex // guards the fields below
 	// Two generations of at most half the entries each: a full young one
 	// becomes the old one, whose forgotten tokens are simply verified again.
-	young, old map[[sha256.Size]byte]*protocol.Grant
+	young, old map[[sha256.Size]byte]cached
+}
+
+// A cached grant counts for as long as the key set that it was found good
+// with: another may lack the key.
+type cached struct {
+	grant *protocol.Grant
+	set   *keySet
 }
 
 // NewCache returns an empty cache in front of v, of at most 4096 tokens.
 func NewCache(v *Verifier) *Cache {
-	return &Cache{verifier: v, young: map[[sha256.Size]byte]*protocol.Grant{}}
+	return &Cache{verifier: v, young: map[[sha256.Size]byte]cached{}}
 }
 
 // Verify is Verifier.Verify. Equal tokens share one grant, which must not be
@@ -36,9 +43,9 @@ func (c *Cache) Verify(token string, now time.Time) (*protocol.Grant, error) {
 	if len(token) > maxToken {
 		return c.verifier.Verify(token, now)
 	}
-	sum := sha256.Sum256([]byte(token))
-	if g := c.find(sum); g != nil && c.verifier.alive(g, now) {
-		return g, nil
+	sum, set := sha256.Sum256([]byte(token)), c.verifier.fetched()
+	if e, ok := c.find(sum); ok && e.set == set && c.verifier.alive(e.grant, now) {
+		return e.grant, nil
 	}
 	g, err := c.verifier.Verify(token, now)
 	if err != nil {
@@ -46,28 +53,28 @@ func (c *Cache) Verify(token string, now time.Time) (*protocol.Grant, error) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.putLocked(sum, g)
+	c.putLocked(sum, cached{g, set})
 	return g, nil
 }
 
-func (c *Cache) find(sum [sha256.Size]byte) *protocol.Grant {
+func (c *Cache) find(sum [sha256.Size]byte) (cached, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if g := c.young[sum]; g != nil {
-		return g
+	if e, ok := c.young[sum]; ok {
+		return e, true
 	}
-	g := c.old[sum]
-	if g != nil { // in use: it stays for another generation
-		c.putLocked(sum, g)
+	e, ok := c.old[sum]
+	if ok { // in use: it stays for another generation
+		c.putLocked(sum, e)
 	}
-	return g
+	return e, ok
 }
 
-func (c *Cache) putLocked(sum [sha256.Size]byte, g *protocol.Grant) {
+func (c *Cache) putLocked(sum [sha256.Size]byte, e cached) {
 	if len(c.young) >= cacheEntries/2 {
-		c.old, c.young = c.young, make(map[[sha256.Size]byte]*protocol.Grant)
+		c.old, c.young = c.young, make(map[[sha256.Size]byte]cached)
 	}
-	c.young[sum] = g
+	c.young[sum] = e
 }
 
 // alive reports whether a grant that was good once is not over yet.

@@ -1,12 +1,16 @@
 // Package auth says who someone is: it verifies JSON Web Tokens against the
-// configured keys and turns their claims into a protocol.Grant. It does not
-// know what a grant is used for, keeps no sessions and opens no connection.
+// configured keys, or those an issuer publishes, and turns their claims into a
+// protocol.Grant. It makes tickets that stand for such a grant in a URL. It
+// does not know what a grant is used for, keeps no sessions, and connects to
+// nothing but the issuer's key set.
 package auth
 
 import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
+	"net/url"
 	"os"
 	"slices"
 	"strings"
@@ -20,7 +24,8 @@ const (
 	minRSABits  = 2048
 	maxRSABits  = 8192 // beyond it a verification costs milliseconds
 	maxPatterns = 100  // in ch and in pub, each
-	maxName     = 128  // bytes: sub, jti, and one pattern
+	maxName     = 128  // bytes: sub, jti, kid, and one pattern
+	maxRefresh  = 24 * time.Hour
 )
 
 // Config says which tokens are accepted.
@@ -36,6 +41,18 @@ type Config struct {
 	// bits (RS256), P-256 (ES256) or Ed25519 (EdDSA). The file's name without
 	// directory and extension is the key's id, which a token may name in kid.
 	PublicKeyFiles []string `name:"public_key_files" help:"PEM files of public keys for RS256, ES256 and EdDSA; the file name without extension is the kid."`
+	// JWKSURL is where the issuer publishes its public keys, as a JSON Web Key
+	// Set. Unset means that there is none. https, or http to this machine.
+	JWKSURL string `name:"jwks_url" help:"URL of the issuer's JSON Web Key Set; https, or http on loopback."`
+	// JWKSRefresh is how often the key set is fetched, less up to a tenth: 15
+	// minutes by default, at least 1. Shorten it when an issuer signs with a
+	// new key without naming it (kid); a key that is named is fetched when the
+	// first token brings it.
+	JWKSRefresh time.Duration `name:"jwks_refresh" default:"15m" help:"How often the key set is fetched, at least 1m."`
+	// JWKSOverlap is how long a key holds after it vanished from the key set: 1
+	// hour by default. It should cover the life of the issuer's tokens; 0 drops
+	// a key at once, also one that had to be withdrawn.
+	JWKSOverlap time.Duration `name:"jwks_overlap" default:"1h" help:"How long a key holds after it vanished from the key set; 0 for not at all."`
 	// Algorithms narrows what is accepted, from HS256 RS256 ES256 EdDSA. Unset
 	// means those that a key is there for.
 	Algorithms []string `name:"algorithms" help:"Accepted signature algorithms: HS256 RS256 ES256 EdDSA. Unset: those with a key."`
@@ -57,6 +74,8 @@ type Config struct {
 func DefaultConfig() Config {
 	return Config{
 		Audience:          "cryptointel",
+		JWKSRefresh:       15 * time.Minute,
+		JWKSOverlap:       time.Hour,
 		Leeway:            maxLeeway,
 		AnonymousChannels: []string{"price:*", "market:*", "system:*", "test:*"},
 	}
@@ -77,7 +96,37 @@ func (c Config) validate() error {
 	if err := checkPatterns(c.AnonymousChannels); err != nil {
 		return fmt.Errorf("auth.anonymous_channels: %w", err)
 	}
+	return c.validateJWKS()
+}
+
+func (c Config) validateJWKS() error {
+	switch {
+	case c.JWKSRefresh < time.Minute || c.JWKSRefresh > maxRefresh:
+		return fmt.Errorf("auth.jwks_refresh is %v: it may be 1m to %v", c.JWKSRefresh, maxRefresh)
+	case c.JWKSOverlap < 0:
+		return fmt.Errorf("auth.jwks_overlap is %v: it may be 0 or more", c.JWKSOverlap)
+	case c.JWKSURL == "":
+		return nil
+	case len(c.Algorithms) > 0 && !slices.ContainsFunc(c.Algorithms, func(a string) bool { return slices.Contains(remoteAlgorithms, a) }):
+		return errors.New("auth.jwks_url is set and auth.algorithms has none of RS256 ES256 EdDSA: a key set is of no use then")
+	}
+	u, err := url.Parse(c.JWKSURL)
+	switch { // the URL itself is not shown: it may hold a password
+	case err != nil || u.Hostname() == "":
+		return errors.New("auth.jwks_url is not a URL such as https://issuer.example/.well-known/jwks.json")
+	case u.User != nil:
+		return errors.New("auth.jwks_url has a user name or password in it: a key set is public, leave them out")
+	case u.Scheme == "http" && !loopback(u.Hostname()):
+		return fmt.Errorf("auth.jwks_url is plain http to %s: whoever is on the way could give keys of their own, use https", u.Hostname())
+	case u.Scheme != "http" && u.Scheme != "https":
+		return fmt.Errorf("auth.jwks_url has the scheme %q: use https", u.Scheme)
+	}
 	return nil
+}
+
+func loopback(host string) bool {
+	ip := net.ParseIP(host)
+	return strings.EqualFold(host, "localhost") || ip != nil && ip.IsLoopback()
 }
 
 // HMACSecret returns the secret from wherever it is configured, nil when it is

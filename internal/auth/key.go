@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/golang-jwt/jwt/v5"
 )
@@ -32,7 +33,13 @@ type key struct {
 	id     string // what kid must be when the token has one; "" is never matched
 	alg    string
 	public any // as the alg's method wants it
+	// until is when it ceases to hold; zero for a key that is configured, or
+	// that its endpoint still gives.
+	until time.Time
 }
+
+// holds reports whether the key still counts.
+func (k key) holds(at time.Time) bool { return k.until.IsZero() || at.Before(k.until) }
 
 // verifies reports whether sig is this key's signature of text.
 func (k key) verifies(text string, sig []byte) bool {
@@ -60,15 +67,19 @@ func loadKeys(c Config) ([]key, error) {
 		}
 		keys = append(keys, k)
 	}
-	return wanted(keys, c.Algorithms)
+	return wanted(keys, c)
 }
 
-// wanted keeps the keys of the given algorithms; none given means all.
-func wanted(keys []key, algorithms []string) ([]key, error) {
+// wanted keeps the keys of the configured algorithms; none given means all.
+func wanted(keys []key, c Config) ([]key, error) {
+	algorithms := c.Algorithms
 	if len(algorithms) == 0 {
 		return keys, nil
 	}
 	for _, alg := range algorithms {
+		if c.JWKSURL != "" && slices.Contains(remoteAlgorithms, alg) {
+			continue // its key may be there one day
+		}
 		if !slices.ContainsFunc(keys, func(k key) bool { return k.alg == alg }) {
 			return nil, fmt.Errorf("auth.algorithms has %s and no key for it is configured", alg)
 		}
