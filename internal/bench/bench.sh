@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Measures the real binary on this machine: what docs/performance.md reports.
-# usage: internal/bench/bench.sh [memory|connect|channels|fanout|flood|all]
+# usage: internal/bench/bench.sh [memory|connect|channels|fanout|flood|compress|all]
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 what=${1:-all}
@@ -41,10 +41,19 @@ one_core() { # server and generator on a core each
 	generator=()
 }
 fanout() { one_core; }
+# compress: a publication of over 1 KiB to N clients (10,000), in plain and
+# compressed in turn; the last section has the ratios.
+compress() {
+	generator=(taskset -c 1)
+	start env GOMAXPROCS=1 taskset -c 0
+	run fanout --loops 1 -n "${N:-10000}" --publish-rate "${RATE:-5}" --pad "${PAD:-2000}" --against-plain "${ROUNDS:-3}" "$@"
+	stop
+	generator=()
+}
 flood() { one_core -n 1000 --publish-rate 100 --flood 64 --pipeline 64; }
 
 case $what in
-all) memory; connect; channels; fanout; flood ;;
-memory | connect | channels | fanout | flood) $what ;;
-*) echo "unknown measurement $what: use memory, connect, channels, fanout, flood or all" >&2; exit 2 ;;
+all) memory; connect; channels; fanout; flood; compress ;;
+memory | connect | channels | fanout | flood | compress) $what ;;
+*) echo "unknown measurement $what: use memory, connect, channels, fanout, flood, compress or all" >&2; exit 2 ;;
 esac

@@ -33,6 +33,7 @@ type Target struct {
 	Sources     int           `help:"Connect from this many addresses, 127.0.0.2 and up; 0: from 127.0.0.1." default:"8"`
 	Concurrency int           `help:"Handshakes under way at once." default:"256"`
 	Patience    time.Duration `help:"A connection that is not ready after this has failed." default:"10s"`
+	Compress    bool          `help:"Connections offer permessage-deflate; the server must agree."`
 	Heartbeat   time.Duration `help:"Each connection sends a ping this often; 0: never." default:"25s"`
 	JSON        string        `name:"json" help:"Also write the report to this file, as JSON." type:"path"`
 
@@ -73,7 +74,7 @@ type Load struct {
 	Flood      int           `help:"Afterwards measure a flood with this many publications under way; 0: none."`
 	Pipeline   int           `help:"Publish requests under way on a connection before the first is answered." default:"16"`
 	Publishers int           `help:"Connections that publish; a channel stays with one of them." default:"1"`
-	Pad        int           `help:"Bytes of padding in each publication's metadata." default:"0"`
+	Pad        int           `help:"Bytes of padding in each publication's metadata; they compress as prices do." default:"0"`
 	Warm       time.Duration `help:"Each rate is published this long before it is measured." default:"1s"`
 	Duration   time.Duration `help:"How long each rate and the flood are measured." default:"10s"`
 	Auth       bool          `help:"Each connection authenticates as a user of its own."`
@@ -89,9 +90,10 @@ func DefaultLoad() Load {
 type FanoutConfig struct {
 	Target
 	Load
-	N           int       `name:"n" short:"n" help:"Subscribers." default:"10000"`
-	PublishRate []float64 `name:"publish-rate" help:"Publications a second; several are measured one after the other." default:"10"`
-	Floor       bool      `help:"Then measure the same against a bare server that frames once and does one send for each delivery, and print the ratio."`
+	N            int       `name:"n" short:"n" help:"Subscribers." default:"10000"`
+	PublishRate  []float64 `name:"publish-rate" help:"Publications a second; several are measured one after the other." default:"10"`
+	AgainstPlain int       `name:"against-plain" help:"Measure without and with compression in turn, so many times each, and print the ratio; 0: only what --compress says." default:"0"`
+	Floor        bool      `help:"Then measure the same against a bare server that frames once and does one send for each delivery, and print the ratio."`
 
 	// FloorCommand starts FloorConfig.Run in a process of its own, like
 	// {os.Executable(), "bench", "floor"}. Empty: the floor is a thread of this
@@ -272,6 +274,14 @@ func (l Load) validate(rates []float64) error {
 func (c FanoutConfig) validate() error {
 	if c.N < 1 {
 		return fmt.Errorf("bench: n is %d, must be at least 1", c.N)
+	}
+	switch {
+	case c.AgainstPlain < 0:
+		return fmt.Errorf("bench: against-plain is %d, must not be negative", c.AgainstPlain)
+	case c.AgainstPlain > 0 && c.PID == 0:
+		return errors.New("bench: against-plain compares the server's CPU: give pid")
+	case c.AgainstPlain > 0 && c.Floor:
+		return errors.New("bench: floor and against-plain are two measurements: give one")
 	}
 	return errors.Join(c.Target.validate(), c.Load.validate(c.PublishRate), c.mayAuth(c.Auth))
 }

@@ -187,7 +187,7 @@ func lostReason(c *conn, err error) string {
 // consume handles what is whole in b and returns the rest.
 func (l *loop) consume(c *conn, b []byte, now int64) []byte {
 	if c.state == upgrading {
-		n, err := upgraded(b)
+		n, err := upgraded(b, l.d.deflate)
 		if err != nil {
 			l.fail(c, err.Error())
 			return nil
@@ -204,7 +204,11 @@ func (l *loop) consume(c *conn, b []byte, now int64) []byte {
 	}
 	before := l.t.received
 	for c.state != closed {
-		op, p, n, err := nextFrame(b)
+		m, n, err := nextFrame(b, l.d.deflate)
+		if m.packed && n > 0 {
+			l.t.packed++
+			m.payload, err = l.unpack.read(m.payload)
+		}
 		if err != nil {
 			l.fail(c, err.Error())
 			break
@@ -214,7 +218,7 @@ func (l *loop) consume(c *conn, b []byte, now int64) []byte {
 		}
 		b = b[n:]
 		l.t.frames++
-		l.frame(c, op, p, now)
+		l.frame(c, m.op, m.payload, now)
 	}
 	if got := l.t.received - before; got > 0 {
 		l.received.Add(got)

@@ -22,6 +22,7 @@ type dialer struct {
 	channels  []string
 	subs      int                         // channels a connection follows
 	token     func(i int) (string, error) // nil: connections are anonymous
+	deflate   bool                        // they offer compression
 	bare      bool                        // the server only upgrades and sends
 }
 
@@ -53,6 +54,7 @@ type loop struct {
 	events []unix.EpollEvent
 	buf    []byte
 	stamps stampReader
+	unpack *unpacker
 	conns  []*conn // by epoll user data; closed ones stay
 	ready  int     // connections that are open and subscribed
 
@@ -86,7 +88,7 @@ func newLoop(d *dialer, number, of int) (*loop, error) {
 		return nil, fmt.Errorf("bench: epoll: %w", err)
 	}
 	l := &loop{d: d, ep: ep, number: number, of: of, index: map[string]int32{},
-		events: make([]unix.EpollEvent, 512), buf: make([]byte, 256<<10), round: nanos(), t: new(tally)}
+		events: make([]unix.EpollEvent, 512), buf: make([]byte, 256<<10), unpack: newUnpacker(), round: nanos(), t: new(tally)}
 	for i, name := range d.channels {
 		l.index[name] = int32(i)
 	}

@@ -146,6 +146,9 @@ func runChannels(ctx context.Context, c ChannelsConfig, w io.Writer) error {
 // runFanout is FanoutConfig.Run.
 func runFanout(ctx context.Context, c FanoutConfig, w io.Writer) error {
 	r := &report{Command: "fanout"}
+	if c.AgainstPlain > 0 {
+		return finish(r, w, c.JSON, c.againstPlain(ctx, r))
+	}
 	t, err := c.trial(c.Load, c.PublishRate, c.N, []string{"test:bench"}, 1)
 	if err != nil {
 		return err
@@ -155,6 +158,58 @@ func runFanout(ctx context.Context, c FanoutConfig, w io.Writer) error {
 		err = c.compare(ctx, r, t, server)
 	}
 	return finish(r, w, c.JSON, err)
+}
+
+// againstPlain measures connections without and with compression in turn, so
+// that what else the machine does meets both, and adds the ratios of the
+// medians for each load.
+func (c FanoutConfig) againstPlain(ctx context.Context, r *report) error {
+	var runs [2][][]*section // without and with; by turn, by load
+	for turn := range 2 * c.AgainstPlain {
+		with := turn % 2
+		target := c.Target
+		target.Compress = with == 1
+		t, err := target.trial(c.Load, c.PublishRate, c.N, []string{"test:bench"}, 1)
+		if err != nil {
+			return err
+		}
+		t.name = [2]string{"plain", "compressed"}[with]
+		if turn > 0 { // the server is still closing the connections of the last
+			if err := pause(ctx, time.Second); err != nil {
+				return err
+			}
+		}
+		loads, err := t.run(ctx, r)
+		if err != nil {
+			return err
+		}
+		runs[with] = append(runs[with], loads)
+	}
+	for i, s := range runs[0][0] {
+		addMedians(r.section("compressed over plain, medians of %d: %s", c.AgainstPlain, s.Title), runs, i)
+	}
+	return nil
+}
+
+// addMedians compares the runs' figures under load i.
+func addMedians(s *section, runs [2][][]*section, i int) {
+	for _, name := range []string{figureCPU, "bytes a delivery", figureLast + " p50", figureLast + " p99"} {
+		var medians [2]float64
+		for with, turns := range runs {
+			var values []float64
+			for _, loads := range turns {
+				if v, ok := loads[i].value(name); ok {
+					values = append(values, v)
+				}
+			}
+			if len(values) > 0 {
+				medians[with] = median(values)
+			}
+		}
+		if medians[0] > 0 && medians[1] > 0 {
+			s.add(name+", compressed/plain", medians[1]/medians[0], "")
+		}
+	}
 }
 
 // compare measures the floor under the same loads and adds the ratios.
@@ -173,7 +228,7 @@ func (c FanoutConfig) compare(ctx context.Context, r *report, t *trial, server [
 		return err
 	}
 	bare, d := *t, *t.dialer
-	d.to, d.upgrade, d.bare, d.token = e, e.upgradeRequest(), true, nil
+	d.to, d.deflate, d.upgrade, d.bare, d.token = e, false, e.upgradeRequest(false), true, nil
 	bare.name, bare.dialer, bare.publish, bare.token = "floor", &d, e, ""
 	bare.held, bare.pid, bare.cpu = f.held*t.n, 0, f.cpu
 	floor, err := bare.run(ctx, r)

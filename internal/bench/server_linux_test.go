@@ -19,11 +19,12 @@ import (
 // subscribe, ping, publish. Its faults are what the generator has to notice.
 type fakeServer struct {
 	*httptest.Server
-	refuse  func(n int) bool                                     // connection n from 0 is answered with 503
-	deny    string                                               // error code that answers every subscribe
-	deliver func(n int, history []string, frame string) []string // what connection n gets for a publication
-	publish func(n int, w http.ResponseWriter) (refused bool)    // the n-th publication
-	ws      sync.WaitGroup                                       // handlers of hijacked connections
+	compress bool                                                 // it agrees to permessage-deflate
+	refuse   func(n int) bool                                     // connection n from 0 is answered with 503
+	deny     string                                               // error code that answers every subscribe
+	deliver  func(n int, history []string, frame string) []string // what connection n gets for a publication
+	publish  func(n int, w http.ResponseWriter) (refused bool)    // the n-th publication
+	ws       sync.WaitGroup                                       // handlers of hijacked connections
 
 	mu        sync.Mutex // guards the fields below
 	clients   []*fakeClient
@@ -81,7 +82,11 @@ func (f *fakeServer) serveWS(w http.ResponseWriter, r *http.Request) {
 	}
 	f.ws.Add(1)
 	defer f.ws.Done()
-	conn, err := websocket.Accept(w, r, &websocket.AcceptOptions{Subprotocols: []string{"cryptointel.v1"}})
+	mode := websocket.CompressionDisabled
+	if f.compress {
+		mode = websocket.CompressionNoContextTakeover
+	}
+	conn, err := websocket.Accept(w, r, &websocket.AcceptOptions{Subprotocols: []string{"cryptointel.v1"}, CompressionMode: mode, CompressionThreshold: 1000})
 	if err != nil {
 		return
 	}

@@ -41,6 +41,7 @@ type tally struct {
 	missing    int64  // numbers skipped and not seen until now
 	strangers  uint64 // publications nobody here asked for
 	frames     uint64 // frames of any kind
+	packed     uint64 // of them, those that were compressed
 	bytes      uint64
 	reads      uint64 // read calls that brought something
 	pongs      uint64
@@ -105,6 +106,7 @@ func (t *tally) merge(o *tally) {
 	t.missing += o.missing
 	t.strangers += o.strangers
 	t.frames += o.frames
+	t.packed += o.packed
 	t.bytes += o.bytes
 	t.reads += o.reads
 	t.pongs += o.pongs

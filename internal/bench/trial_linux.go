@@ -262,6 +262,9 @@ func (o *outcome) reportUse(s *section) {
 	}
 	s.add("generator cores used", o.own.Seconds()/o.wall.Seconds(), "")
 	s.add("bytes a delivery", float64(o.bytes)/n, "B")
+	if o.packed > 0 {
+		s.add("frames compressed", 100*float64(o.packed)/float64(o.frames), "%")
+	}
 	s.add("deliveries a read", n/float64(o.reads), "")
 }
 
@@ -294,7 +297,7 @@ func (t Target) dialer(auth bool, channels []string, subs int) (*dialer, error) 
 		return nil, err
 	}
 	d := &dialer{to: e, sources: t.Sources, window: t.Concurrency / t.Loops, patience: t.Patience,
-		heartbeat: t.Heartbeat, upgrade: e.upgradeRequest(), channels: channels, subs: subs}
+		heartbeat: t.Heartbeat, deflate: t.Compress, upgrade: e.upgradeRequest(t.Compress), channels: channels, subs: subs}
 	if auth {
 		d.token = t.TokenFor
 	}

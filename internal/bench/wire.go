@@ -54,17 +54,24 @@ func parseEndpoint(s, scheme string) (endpoint, error) {
 const (
 	upgradeKey    = "dGhlIHNhbXBsZSBub25jZQ=="
 	upgradeAccept = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+	deflateOffer  = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
 )
 
-func (e endpoint) upgradeRequest() []byte {
+// upgradeRequest asks for a WebSocket, and for compression if deflate.
+func (e endpoint) upgradeRequest(deflate bool) []byte {
+	extension := ""
+	if deflate {
+		extension = "Sec-WebSocket-Extensions: " + deflateOffer + "\r\n"
+	}
 	return []byte("GET " + e.path + " HTTP/1.1\r\nHost: " + e.host +
 		"\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " +
-		upgradeKey + "\r\nSec-WebSocket-Protocol: cryptointel.v1\r\n\r\n")
+		upgradeKey + "\r\nSec-WebSocket-Protocol: cryptointel.v1\r\n" + extension + "\r\n")
 }
 
 // upgraded looks at what a server answered to an upgrade request. n is the
-// length of the head, 0 while it is incomplete.
-func upgraded(b []byte) (n int, err error) {
+// length of the head, 0 while it is incomplete. With deflate the server must
+// have agreed to compress: a run that is measured as compressed is.
+func upgraded(b []byte, deflate bool) (n int, err error) {
 	end := bytes.Index(b, []byte("\r\n\r\n"))
 	if end < 0 {
 		if len(b) > 16<<10 {
@@ -79,41 +86,53 @@ func upgraded(b []byte) (n int, err error) {
 	if !bytes.Contains(b[:end], []byte(upgradeAccept)) {
 		return 0, errors.New("upgrade: wrong Sec-WebSocket-Accept")
 	}
+	if deflate && !bytes.Contains(bytes.ToLower(b[:end]), []byte("sec-websocket-extensions: permessage-deflate")) {
+		return 0, errors.New("upgrade: the server declined permessage-deflate")
+	}
 	return end + 4, nil
 }
 
-// nextFrame splits the first whole frame off b; payload is part of b. n is the
-// frame's length, 0 while it is incomplete.
-func nextFrame(b []byte) (op frame.Opcode, payload []byte, n int, err error) {
+// A message is one frame of the server.
+type message struct {
+	op      frame.Opcode
+	packed  bool   // payload is compressed
+	payload []byte // part of the parsed bytes
+}
+
+// nextFrame splits the first whole frame off b. n is the frame's length, 0
+// while it is incomplete. Only with deflate may it be compressed.
+func nextFrame(b []byte, deflate bool) (m message, n int, err error) {
 	if len(b) < 2 {
-		return 0, nil, 0, nil
+		return m, 0, nil
 	}
-	if b[0]&0xf0 != 0x80 {
-		return 0, nil, 0, errors.New("frame: fragmented or compressed, which was not agreed")
+	m.op, m.packed = frame.Opcode(b[0]&15), deflate && b[0] == 0xc1
+	if b[0]&0xf0 != 0x80 && !m.packed {
+		return m, 0, errors.New("frame: fragmented or compressed, which was not agreed")
 	}
 	size, head := uint64(b[1]), 2
 	switch {
 	case size == 126:
 		if head = 4; len(b) < head {
-			return 0, nil, 0, nil
+			return m, 0, nil
 		}
 		size = uint64(binary.BigEndian.Uint16(b[2:]))
 	case size == 127:
 		if head = 10; len(b) < head {
-			return 0, nil, 0, nil
+			return m, 0, nil
 		}
 		size = binary.BigEndian.Uint64(b[2:])
 	case size > 127:
-		return 0, nil, 0, errors.New("frame: masked by the server")
+		return m, 0, errors.New("frame: masked by the server")
 	}
 	if size > 16<<20 {
-		return 0, nil, 0, fmt.Errorf("frame: %d bytes", size)
+		return m, 0, fmt.Errorf("frame: %d bytes", size)
 	}
 	if uint64(len(b)-head) < size {
-		return 0, nil, 0, nil
+		return m, 0, nil
 	}
 	n = head + int(size)
-	return frame.Opcode(b[0] & 15), b[head:n], n, nil
+	m.payload = b[head:n]
+	return m, n, nil
 }
 
 // closeReason puts a close frame's payload into words.
@@ -250,7 +269,7 @@ const (
 
 func newRequest(e endpoint, token, channel string, pad int) request {
 	body := `{"type":"price_update","channel":"` + channel + `","data":{"price":1.5,"metadata":{"sent_ns":` +
-		strings.Repeat("1", sentWidth) + `,"seq":` + strings.Repeat("1", seqWidth) + `,"pad":"` + strings.Repeat("x", pad) + `"}}}`
+		strings.Repeat("1", sentWidth) + `,"seq":` + strings.Repeat("1", seqWidth) + `,"pad":"` + padding(pad) + `"}}}`
 	head := "POST " + e.path + " HTTP/1.1\r\nHost: " + e.host + "\r\nContent-Type: application/json\r\n"
 	if token != "" {
 		head += "Authorization: Bearer " + token + "\r\n"

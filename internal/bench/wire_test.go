@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 	"testing"
 
 	"cryptointel/internal/frame"
@@ -47,20 +48,24 @@ func TestParseEndpoint(t *testing.T) {
 
 func TestUpgraded(t *testing.T) {
 	good := "HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: " + upgradeAccept + "\r\n\r\n"
+	packs := strings.Replace(good, "Sec-", "Sec-WebSocket-Extensions: permessage-deflate; client_no_context_takeover\r\nSec-", 1)
 	tests := []struct {
 		name, in string
+		deflate  bool
 		n        int
 		bad      bool
 	}{
-		{"whole with a frame after it", good + "\x81\x02{}", len(good), false},
-		{"incomplete", good[:len(good)-1], 0, false},
-		{"refused", "HTTP/1.1 403 Forbidden\r\n\r\n", 0, true},
-		{"wrong accept", "HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: x\r\n\r\n", 0, true},
-		{"endless", string(bytes.Repeat([]byte("x"), 17<<10)), 0, true},
+		{"whole with a frame after it", good + "\x81\x02{}", false, len(good), false},
+		{"incomplete", good[:len(good)-1], false, 0, false},
+		{"refused", "HTTP/1.1 403 Forbidden\r\n\r\n", false, 0, true},
+		{"wrong accept", "HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: x\r\n\r\n", false, 0, true},
+		{"endless", string(bytes.Repeat([]byte("x"), 17<<10)), false, 0, true},
+		{"compression declined", good, true, 0, true},
+		{"compression agreed", packs, true, len(packs), false},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			n, err := upgraded([]byte(tt.in))
+			n, err := upgraded([]byte(tt.in), tt.deflate)
 			if n != tt.n || (err != nil) != tt.bad {
 				t.Errorf("got %d, %v, want %d, error %v", n, err, tt.n, tt.bad)
 			}
@@ -77,17 +82,24 @@ func FuzzNextFrame(f *testing.F) {
 	f.Add([]byte{0x81, 0xff, 0, 0}, uint16(0))
 	f.Fuzz(func(t *testing.T, b []byte, cut uint16) {
 		whole := frame.Append(nil, frame.Text, b)
-		op, p, n, err := nextFrame(whole)
-		if op != frame.Text || !bytes.Equal(p, b) || n != len(whole) || err != nil {
-			t.Fatalf("got %d %q %d %v, want the frame of %q", op, p, n, err, b)
+		m, n, err := nextFrame(whole, int(cut)%2 == 0)
+		if m.op != frame.Text || m.packed || !bytes.Equal(m.payload, b) || n != len(whole) || err != nil {
+			t.Fatalf("got %+v %d %v, want the frame of %q", m, n, err, b)
+		}
+		zipped := frame.AppendCompressed(nil, frame.Text, b)
+		if m, n, err := nextFrame(zipped, true); !m.packed || !bytes.Equal(m.payload, b) || n != len(zipped) || err != nil {
+			t.Fatalf("got %+v %d %v, want the compressed frame of %q", m, n, err, b)
+		}
+		if _, n, err := nextFrame(zipped, false); err == nil || n != 0 {
+			t.Fatalf("a compressed frame passed that was not agreed")
 		}
 		if k := int(cut) % len(whole); k < len(whole) {
-			if _, _, n, err := nextFrame(whole[:k]); n != 0 || err != nil {
+			if _, n, err := nextFrame(whole[:k], false); n != 0 || err != nil {
 				t.Fatalf("got %d, %v from %d of %d bytes, want 0", n, err, k, len(whole))
 			}
 		}
-		if _, p, n, err := nextFrame(b); err == nil && n > 0 && (n > len(b) || len(p) > n-2) {
-			t.Fatalf("got %d bytes in a frame of %d from %d", len(p), n, len(b))
+		if m, n, err := nextFrame(b, true); err == nil && n > 0 && (n > len(b) || len(m.payload) > n-2) {
+			t.Fatalf("got %d bytes in a frame of %d from %d", len(m.payload), n, len(b))
 		}
 	})
 }
@@ -133,7 +145,7 @@ func TestRequest(t *testing.T) {
 	if err := json.NewDecoder(req.Body).Decode(&got); err != nil {
 		t.Fatal(err)
 	}
-	want := `map[channel:test:b7 data:map[metadata:map[pad:xxx sent_ns:1.7646786001234568e+18 seq:1.000000042e+09] price:1.5] type:price_update]`
+	want := `map[channel:test:b7 data:map[metadata:map[pad:ass sent_ns:1.7646786001234568e+18 seq:1.000000042e+09] price:1.5] type:price_update]`
 	if fmt.Sprint(got) != want {
 		t.Errorf("got %v\nwant %v", got, want)
 	}

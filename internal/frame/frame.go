@@ -2,8 +2,8 @@
 // bytes into messages and says how the connection must be failed, and the
 // Append functions turn messages into bytes. It does not do the handshake, does
 // not answer pings or closes, keeps no clock, and knows nothing of what the
-// messages mean. No extension is negotiated, so the reserved bits must be 0;
-// parseHeader is where permessage-deflate will let RSV1 pass.
+// messages mean. Of permessage-deflate (RFC 7692) it knows the bit that marks
+// a compressed message, RSV1; deflating and inflating is the caller's work.
 package frame
 
 import "encoding/binary"
@@ -33,6 +33,7 @@ const MaxControl = 125
 const (
 	finBit   = 0x80
 	rsvBits  = 0x70
+	rsv1     = 0x40
 	maskBit  = 0x80
 	length16 = 126
 	length64 = 127
@@ -62,6 +63,24 @@ func AppendHeader(dst []byte, op Opcode, n int) []byte {
 // frame's payload must not be longer than MaxControl.
 func Append(dst []byte, op Opcode, payload []byte) []byte {
 	return append(AppendHeader(dst, op, len(payload)), payload...)
+}
+
+// Payload is the payload of a whole frame that Append made.
+func Payload(b []byte) []byte {
+	switch b[1] {
+	case length16:
+		return b[4:]
+	case length64:
+		return b[10:]
+	}
+	return b[2:]
+}
+
+// AppendCompressed appends a whole unmasked, final frame whose payload is a
+// message compressed as RFC 7692, section 7.2.1, wants. op is Text or Binary:
+// control frames are never compressed.
+func AppendCompressed(dst []byte, op Opcode, deflated []byte) []byte {
+	return append(appendHeader(dst, finBit|rsv1|byte(op), 0, len(deflated)), deflated...)
 }
 
 // AppendMasked appends a whole frame as a client sends it, for tests and the

@@ -7,11 +7,14 @@ import (
 	"testing"
 )
 
-// said is a Message as a value that can be compared.
+// said is a Message as a value that can be compared. A compressed one has
+// packed beside its opcode.
 type said struct {
 	Op      Opcode
 	Payload string
 }
+
+const packed Opcode = 0x40
 
 // A stream is frames in the order a client sends them.
 type stream []byte
@@ -28,6 +31,22 @@ func (s stream) part(op Opcode, payload string) stream {
 	return AppendMasked(s, op, false, testKey, []byte(payload))
 }
 
+// zipped appends a final frame that is marked as compressed.
+func (s stream) zipped(op Opcode, payload string) stream {
+	return s.marked(s.with(op, payload))
+}
+
+// zippedPart appends one that is not final.
+func (s stream) zippedPart(op Opcode, payload string) stream {
+	return s.marked(s.part(op, payload))
+}
+
+// marked sets RSV1 in the frame that longer has beyond s.
+func (s stream) marked(longer stream) stream {
+	longer[len(s)] |= rsv1
+	return longer
+}
+
 // raw appends bytes as they are.
 func (s stream) raw(b ...byte) stream { return append(s, b...) }
 
@@ -42,6 +61,9 @@ func read(r *Reader, limit int, chunks ...[]byte) (got []said, fail *Error) {
 			}
 			if !ok {
 				break
+			}
+			if m.Compressed {
+				m.Op |= packed
 			}
 			got = append(got, said{m.Op, string(m.Payload)})
 		}
@@ -61,9 +83,16 @@ func code(e *Error) int {
 // it is long, at some), and wants the same each time.
 func expect(t *testing.T, b []byte, limit int, want []said, wantCode int) {
 	t.Helper()
+	expectFrom(t, Reader{}, b, limit, want, wantCode)
+}
+
+// expectFrom does that with copies of a Reader.
+func expectFrom(t *testing.T, from Reader, b []byte, limit int, want []said, wantCode int) {
+	t.Helper()
 	check := func(how string, chunks ...[]byte) {
 		t.Helper()
-		got, fail := read(new(Reader), limit, chunks...)
+		r := from
+		got, fail := read(&r, limit, chunks...)
 		if !slices.Equal(got, want) || code(fail) != wantCode {
 			t.Errorf("%s: got %.300q, %v; want %.300q, %d", how, got, fail, want, wantCode)
 		}
@@ -92,6 +121,8 @@ func TestAppend(t *testing.T) {
 		{"125", AppendHeader(nil, Pong, 125), []byte{0x8A, 125}},
 		{"126", AppendHeader(nil, Text, 126), []byte{0x81, 126, 0, 126}},
 		{"65535", AppendHeader(nil, Text, 65535), []byte{0x81, 126, 255, 255}},
+		{"compressed", AppendCompressed(nil, Text, []byte{0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00}),
+			[]byte{0xc1, 7, 0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00}}, // RFC 7692, 7.2.3.1
 		{"appends", Append([]byte("x"), Text, nil), []byte{'x', 0x81, 0}},
 	}
 	for _, c := range cases {
@@ -107,6 +138,12 @@ func TestHeaderLen(t *testing.T) {
 	for _, n := range []int{0, 1, 125, 126, 127, 65535, 65536, 16 << 20} {
 		if got, want := HeaderLen(n), len(AppendHeader(nil, Text, n)); got != want {
 			t.Errorf("HeaderLen(%d): got %d, want %d", n, got, want)
+		}
+		if got := len(Payload(Append(nil, Text, make([]byte, n)))); got != n {
+			t.Errorf("Payload of %d bytes: got %d", n, got)
+		}
+		if got, want := len(AppendCompressed(nil, Binary, make([]byte, n))), HeaderLen(n)+n; got != want {
+			t.Errorf("AppendCompressed of %d bytes: got %d, want %d", n, got, want)
 		}
 	}
 }

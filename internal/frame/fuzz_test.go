@@ -13,19 +13,22 @@ import (
 
 // slowRead is the Reader again, slow and plain: gobwas/ws reads and checks the
 // headers. It adds what gobwas leaves to its caller (lengths in their shortest
-// form, the limit, UTF-8) and the Reader's rule on empty fragments.
+// form, the limit, UTF-8, which bit is reserved for whom) and the Reader's rule
+// on empty fragments.
 type slowRead struct {
-	in    *bytes.Reader
-	limit int
-	state ws.State
-	kind  ws.OpCode
-	msg   []byte
-	empty int
-	got   []said
+	in      *bytes.Reader
+	limit   int
+	deflate bool
+	state   ws.State
+	kind    ws.OpCode
+	packed  bool
+	msg     []byte
+	empty   int
+	got     []said
 }
 
-func slow(in []byte, limit int) (got []said, code int) {
-	s := &slowRead{in: bytes.NewReader(in), limit: limit, state: ws.StateServerSide}
+func slow(in []byte, limit int, deflate bool) (got []said, code int) {
+	s := &slowRead{in: bytes.NewReader(in), limit: limit, deflate: deflate, state: ws.StateServerSide}
 	for s.in.Len() > 0 && code == 0 {
 		if n := len(s.got); n > 0 && s.got[n-1].Op == Close {
 			break
@@ -42,7 +45,7 @@ func (s *slowRead) frame() int {
 	if err == io.EOF || err == io.ErrUnexpectedEOF {
 		return s.begun(at)
 	}
-	if err != nil || ws.CheckHeader(h, s.state) != nil || used != int64(ws.HeaderSize(h)) {
+	if err != nil || s.check(h) != nil || used != int64(ws.HeaderSize(h)) {
 		return ProtocolError
 	}
 	payload := make([]byte, min(h.Length, int64(s.in.Len())))
@@ -70,10 +73,18 @@ func (s *slowRead) begun(at int64) int {
 		h.Masked, h.Length = b[1]&0x80 != 0, int64(b[1]&0x7F)
 	}
 	s.in.Seek(0, io.SeekEnd)
-	if ws.CheckHeader(h, s.state) != nil {
+	if s.check(h) != nil {
 		return ProtocolError
 	}
 	return 0
+}
+
+// check lets RSV1 pass where RFC 7692 does: on the first frame of a message.
+func (s *slowRead) check(h ws.Header) error {
+	if r1, r2, r3 := ws.RsvBits(h.Rsv); s.deflate && r1 && !r2 && !r3 && h.OpCode.IsData() && h.OpCode != ws.OpContinuation {
+		h.Rsv = 0
+	}
+	return ws.CheckHeader(h, s.state)
 }
 
 func (s *slowRead) data(h ws.Header, payload []byte, whole bool) int {
@@ -83,15 +94,19 @@ func (s *slowRead) data(h ws.Header, payload []byte, whole bool) int {
 		}
 	}
 	if h.OpCode != ws.OpContinuation {
-		s.kind = h.OpCode
+		s.kind, s.packed = h.OpCode, h.Rsv != 0
 	}
 	s.msg = append(s.msg, payload...)
 	last := h.Fin && whole
-	if s.kind == ws.OpText && (last && !utf8.Valid(s.msg) || !validStart(s.msg)) {
+	if s.kind == ws.OpText && !s.packed && (last && !utf8.Valid(s.msg) || !validStart(s.msg)) {
 		return InvalidUTF8
 	}
 	if last {
-		s.got = append(s.got, said{Opcode(s.kind), string(s.msg)})
+		op := Opcode(s.kind)
+		if s.packed {
+			op |= packed
+		}
+		s.got = append(s.got, said{op, string(s.msg)})
 		s.msg, s.empty = nil, 0
 	}
 	if whole {
@@ -141,7 +156,7 @@ func TestCaptured(t *testing.T) {
 	for _, line := range captured {
 		all = append(all, fromHex(t, line)...)
 	}
-	want, code := slow(all, 1<<16)
+	want, code := slow(all, 1<<16, false)
 	if len(want) != 7 || code != 0 || want[0].Payload != `{"type":"ping"}` {
 		t.Fatalf("got %q, %d", want, code)
 	}
@@ -153,10 +168,10 @@ func TestCaptured(t *testing.T) {
 func FuzzReader(f *testing.F) {
 	var all []byte
 	for _, line := range captured {
-		f.Add(fromHex(f, line), uint16(0), uint8(3))
+		f.Add(fromHex(f, line), uint16(0), uint8(3), false)
 		all = append(all, fromHex(f, line)...)
 	}
-	f.Add(all, uint16(200), uint8(16))
+	f.Add(all, uint16(200), uint8(16), true)
 	for _, s := range []stream{
 		stream{}.part(Text, "κό").with(Ping, "hb").part(Continuation, "").with(Continuation, "σμε").with(Close, "\x03\xe8"),
 		stream{}.part(Binary, "\xff").with(Text, ""),
@@ -166,14 +181,19 @@ func FuzzReader(f *testing.F) {
 		stream{}.raw(0x82, 0xFF, 0, 0, 0, 0, 0, 1, 0, 0, 1, 2, 3, 4),
 		stream{}.raw(0x82, 0xFE, 0, 1, 1, 2, 3, 4, 5),
 		stream{}.raw(0xC1, 0x80, 0, 0, 0, 0),
+		stream{}.zippedPart(Text, "\xf2\x48\xcd").with(Ping, "").with(Continuation, "\xc9\xc9\x07\x00").with(Text, "\xff"),
+		stream{}.zipped(Binary, "\x00").zipped(Ping, ""),
+		stream{}.part(Text, "a").zipped(Continuation, ""),
+		stream{}.raw(0xF1, 0x80, 0, 0, 0, 0),
 	} {
-		f.Add([]byte(s), uint16(100), uint8(1))
+		f.Add([]byte(s), uint16(100), uint8(1), false)
+		f.Add([]byte(s), uint16(100), uint8(2), true)
 	}
-	f.Fuzz(func(t *testing.T, in []byte, limit uint16, cut uint8) {
-		want, wantCode := slow(in, int(limit))
+	f.Fuzz(func(t *testing.T, in []byte, limit uint16, cut uint8, deflate bool) {
+		want, wantCode := slow(in, int(limit), deflate)
 		whole := [][]byte{in}
 		for _, chunks := range [][][]byte{whole, slices.Collect(slices.Chunk(in, 1+int(cut)))} {
-			var r Reader
+			r := Reader{Deflate: deflate}
 			got, fail := read(&r, int(limit), chunks...)
 			if !slices.Equal(got, want) || code(fail) != wantCode {
 				t.Fatalf("%d chunks: got %q, %v; want %q, %d", len(chunks), got, fail, want, wantCode)

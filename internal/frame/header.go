@@ -6,6 +6,7 @@ import "encoding/binary"
 type header struct {
 	op     Opcode
 	fin    bool
+	rsv1   bool
 	length uint64
 	key    [4]byte
 }
@@ -14,13 +15,17 @@ type header struct {
 // length, 0 when b holds only a part of it. The first two bytes are judged as
 // soon as they are there: a peer that breaks the protocol is told without
 // waiting for the rest. inMessage says that fragments of a message have come
-// before and its last one has not.
-func parseHeader(b []byte, inMessage bool) (h header, n int, fail *Error) {
+// before and its last one has not; deflate that RSV1 was negotiated.
+func parseHeader(b []byte, inMessage, deflate bool) (h header, n int, fail *Error) {
 	if len(b) == 0 {
 		return h, 0, nil
 	}
 	h.op, h.fin = Opcode(b[0]&0x0F), b[0]&finBit != 0
-	if fail := checkFirst(b[0], h.op, h.fin, inMessage); fail != nil {
+	h.rsv1 = b[0]&rsvBits == rsv1 && deflate && (h.op == Text || h.op == Binary)
+	if b[0]&rsvBits != 0 && !h.rsv1 {
+		return h, 0, &Error{ProtocolError, "reserved bit set"}
+	}
+	if fail := checkFirst(h.op, h.fin, inMessage); fail != nil {
 		return h, 0, fail
 	}
 	if len(b) == 1 {
@@ -48,10 +53,8 @@ func parseHeader(b []byte, inMessage bool) (h header, n int, fail *Error) {
 	return h, n, fail
 }
 
-func checkFirst(first byte, op Opcode, fin, inMessage bool) *Error {
+func checkFirst(op Opcode, fin, inMessage bool) *Error {
 	switch {
-	case first&rsvBits != 0:
-		return &Error{ProtocolError, "reserved bit set"}
 	case op > Pong || op > Binary && op < Close:
 		return &Error{ProtocolError, "reserved opcode"}
 	case op.Control() && !fin:

@@ -9,6 +9,10 @@ import (
 // control frame.
 type Message struct {
 	Op Opcode
+	// Compressed says that Payload is deflated, and that nothing is known yet
+	// of what it inflates to: neither how long that is nor, of Text, whether it
+	// is UTF-8.
+	Compressed bool
 	// Payload is valid until the bytes given to Feed are used again: a message
 	// that came whole in one frame and one Feed lies in them.
 	Payload []byte
@@ -29,6 +33,10 @@ const maxEmpty = 1024
 // that (64 bytes at first) and never more than the limit given to Next, and
 // beside it at most 128 bytes of an unfinished control frame.
 type Reader struct {
+	// Deflate says that permessage-deflate was negotiated: RSV1 may then mark
+	// the first frame of a message as compressed.
+	Deflate bool
+
 	in   []byte // fed and not yet read: the caller's
 	msg  []byte // what has arrived of a message that did not come in one piece
 	ctrl []byte // the same for a control frame
@@ -39,6 +47,7 @@ type Reader struct {
 	turn uint8 // position in the key of the frame's next byte
 
 	kind   Opcode // of the message under way, Continuation when there is none
+	packed bool   // it is compressed
 	op     Opcode // of the frame under way
 	fin    bool   // of the frame under way
 	within bool   // a frame is under way: its header has been read
@@ -79,7 +88,7 @@ func (r *Reader) Open() bool { return r.kind != Continuation }
 func (r *Reader) Held() int { return cap(r.msg) + cap(r.ctrl) }
 
 // Next returns the next message of what was fed; ok is false when all is read.
-// A message longer than limit bytes is an error as soon as a frame's header
+// A message longer than limit bytes on the wire is an error as soon as a frame's header
 // announces it; 0 is no limit, and control frames do not count. The error is an
 // *Error, and every later call returns the same one.
 //
@@ -134,7 +143,7 @@ func (r *Reader) begin(limit int) *Error {
 		n := copy(r.head[r.headLen:], r.in)
 		b = r.head[:int(r.headLen)+n]
 	}
-	h, n, fail := parseHeader(b, r.Open())
+	h, n, fail := parseHeader(b, r.Open(), r.Deflate)
 	if fail != nil {
 		return fail
 	}
@@ -168,7 +177,7 @@ func (r *Reader) admit(h header, limit int) *Error {
 		}
 	}
 	if h.op != Continuation {
-		r.kind = h.op
+		r.kind, r.packed = h.op, h.rsv1
 	}
 	return nil
 }
@@ -178,13 +187,13 @@ func (r *Reader) admit(h header, limit int) *Error {
 func (r *Reader) data(part []byte, limit int) (m Message, ok bool, fail *Error) {
 	last := r.fin && !r.within
 	if last && len(r.msg) == 0 {
-		if r.kind == Text && !utf8.Valid(part) {
+		if r.kind == Text && !r.packed && !utf8.Valid(part) {
 			return m, false, &Error{InvalidUTF8, "text is not UTF-8"}
 		}
 		return r.finish(part), true, nil
 	}
 	r.keep(part, limit)
-	if r.kind == Text && !r.checkText(len(part), last) {
+	if r.kind == Text && !r.packed && !r.checkText(len(part), last) {
 		return m, false, &Error{InvalidUTF8, "text is not UTF-8"}
 	}
 	if !last {
@@ -195,7 +204,7 @@ func (r *Reader) data(part []byte, limit int) (m Message, ok bool, fail *Error) 
 
 // finish ends the message under way. A kept payload is the caller's from here.
 func (r *Reader) finish(payload []byte) Message {
-	m := Message{r.kind, payload}
+	m := Message{Op: r.kind, Compressed: r.packed, Payload: payload}
 	r.kind, r.msg, r.empty = Continuation, nil, 0
 	return m
 }
@@ -253,7 +262,7 @@ func (r *Reader) control(part []byte) (m Message, ok bool, fail *Error) {
 	if r.within {
 		return m, false, nil
 	}
-	m = Message{r.op, part}
+	m = Message{Op: r.op, Payload: part}
 	r.ctrl = nil
 	if m.Op == Close {
 		*r = Reader{ended: true}

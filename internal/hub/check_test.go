@@ -123,7 +123,7 @@ func (s *Shard) checkEmpty() error {
 		"stuck": len(s.stuck), "lagged": len(s.lagged), "leaving": len(s.leaving), "pings": len(s.pings),
 		"grants": len(s.grants.index), "places of grants": len(s.grants.list) - 1 - len(s.grants.free),
 		"authenticated": s.authenticated, "subscriptions": s.stats.Subscriptions,
-		"connections": s.Stats().Connections, "begun": len(s.begun),
+		"connections": s.Stats().Connections, "compressing": s.compressing, "begun": len(s.begun),
 		"texts": s.texts.used(), "subs": s.subs.used(),
 	} {
 		if n != 0 {

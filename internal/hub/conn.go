@@ -63,6 +63,7 @@ const (
 	finished         // the shell was told to close the socket
 	lagging          // has log subscriptions that are behind
 	refused          // part of a frame is kept that the socket did not take
+	deflating        // permessage-deflate was negotiated
 )
 
 func (f flags) has(x flags) bool { return f&x != 0 }

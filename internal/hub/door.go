@@ -25,6 +25,9 @@ type Hello struct {
 	// Echo makes the connection send every message back, without a session:
 	// for suites that test the connection layer.
 	Echo bool
+	// Deflate says that the door negotiated permessage-deflate for this
+	// connection, without context takeover in either direction.
+	Deflate bool
 	// Refuse, when set, is told to the client before the connection is closed
 	// with its code.
 	Refuse *protocol.Error
@@ -84,4 +87,15 @@ type Stats struct {
 	Closes         map[int]uint64           // close codes sent
 	HeldBytes      int                      // kept for slow or half-sent connections
 	BacklogFrames  int                      // queued, not yet handed to sockets
+
+	// Latency is how long publications took from when they entered the system
+	// to each socket: what was delivered live, no snapshots, no entries read
+	// again from the log.
+	Latency Histogram
+
+	Compressing int    // connections open now that negotiated compression
+	Deflated    uint64 // frames compressed, each once for all its receivers
+	DeflateIn   uint64 // bytes of their messages before
+	DeflateOut  uint64 // and after
+	Inflated    uint64 // compressed messages from clients
 }

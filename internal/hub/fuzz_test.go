@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"cryptointel/internal/frame"
+	"cryptointel/internal/session"
 	"cryptointel/protocol"
 )
 
@@ -21,14 +22,16 @@ func FuzzReceive(f *testing.F) {
 		b := frame.AppendMasked(nil, frame.Text, false, key, []byte(text[:7]))
 		b = frame.AppendMasked(b, frame.Ping, true, key, []byte("p"))
 		b = frame.AppendMasked(b, frame.Continuation, true, key, []byte(text[7:]))
-		f.Add(b, uint8(3), uint16(40))
-		f.Add(frame.AppendMasked(b, frame.Close, true, key, []byte{3, 232}), uint8(200), uint16(500))
+		f.Add(b, uint8(3), uint16(40), false)
+		f.Add(b, uint8(30), uint16(400), true)
+		f.Add(appendPacked(b, new(codebook), frame.Text, []byte(text)), uint8(30), uint16(400), true)
+		f.Add(frame.AppendMasked(b, frame.Close, true, key, []byte{3, 232}), uint8(200), uint16(500), false)
 	}
-	f.Fuzz(func(t *testing.T, b []byte, cut uint8, room uint16) {
-		r := newRig(t, nil)
+	f.Fuzz(func(t *testing.T, b []byte, cut uint8, room uint16, deflate bool) {
+		r := newRig(t, func(c *Config, _ *session.Config) { c.DeflateFrom = 40 })
 		r.publish("price:bitcoin", 1, 5)
 		r.entry(1, "spike")
-		l, other := r.open(Hello{Session: "s", Owner: 1}), r.open(Hello{Session: "o"})
+		l, other := r.open(Hello{Session: "s", Owner: 1, Deflate: deflate}), r.open(Hello{Session: "o"})
 		other.say(`{"type":"subscribe","channels":["price:bitcoin","signals:all"]}`).read()
 		l.full, l.room = true, int(room)
 		for len(b) > 0 {

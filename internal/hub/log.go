@@ -28,6 +28,7 @@ func (s *Shard) publishEntry(p *protocol.Publication) {
 	}
 	s.recent.add(p)
 	s.env.Head, s.env.Oldest = p.Offset, s.recent.dropped+1
+	at := entered(p, s.now)
 	for _, id := range s.logs {
 		co := s.cohorts[id]
 		if !co.spec.Lets(p) {
@@ -36,7 +37,9 @@ func (s *Shard) publishEntry(p *protocol.Publication) {
 		prev := co.prev
 		co.prev = p.Offset
 		if len(co.members) > 0 {
-			s.fanOut(co, s.entry(id, p, prev))
+			i := s.entry(id, p, prev)
+			s.queue.packets.items[i].at = at
+			s.fanOut(co, i)
 		}
 	}
 	s.wakeHeld()

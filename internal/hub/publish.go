@@ -27,13 +27,14 @@ func (s *Shard) Publish(p *protocol.Publication, now protocol.Time) {
 	for id := range t.snapshots {
 		s.dropSnapshot(t, id)
 	}
+	at := entered(p, now)
 	for _, id := range t.cohorts {
-		s.publishState(id, t, p)
+		s.publishState(id, t, p, at)
 	}
 	if isPrice(p.Channel) && p.Channel != protocol.AllPrices {
 		if all := s.values[protocol.AllPrices]; all != nil {
 			for _, id := range all.cohorts {
-				s.publishState(id, t, p)
+				s.publishState(id, t, p, at)
 			}
 		}
 	}
@@ -51,23 +52,23 @@ func (s *Shard) evictValue() {
 	}
 }
 
-func (s *Shard) publishState(id uint32, t *value, p *protocol.Publication) {
+func (s *Shard) publishState(id uint32, t *value, p *protocol.Publication, at protocol.Time) {
 	co := s.cohorts[id]
 	if co.spec.Rate > 0 {
-		s.throttle(id, t, p)
+		s.throttle(id, t, p, at)
 		return
 	}
 	if len(co.members) > 0 {
-		s.sendState(id, t, p, nil)
+		s.sendState(id, t, p, nil, at)
 	}
 }
 
-// sendState encodes once and queues for all.
-func (s *Shard) sendState(id uint32, t *value, p *protocol.Publication, m *protocol.Merge) {
+// sendState encodes once and queues for all. Latency counts from at.
+func (s *Shard) sendState(id uint32, t *value, p *protocol.Publication, m *protocol.Merge, at protocol.Time) {
 	co := s.cohorts[id]
 	s.dropSnapshot(t, id)
 	b := s.delivery(protocol.Delivery{Channel: co.spec.Name, Pub: p, Merge: m})
-	s.fanOut(co, s.packet(packet{bytes: b, kind: state, cohort: id, born: co.born, value: t}))
+	s.fanOut(co, s.packet(packet{bytes: b, kind: state, cohort: id, born: co.born, value: t, at: at}))
 }
 
 // snapshot queues the newest value of a state subscription that has begun:

@@ -6,9 +6,13 @@ import (
 
 // A packet is the bytes of one frame, shared by everyone it goes to.
 type packet struct {
-	bytes  []byte // immutable
+	bytes    []byte        // immutable
+	deflated []byte        // the same frame for those who inflate; immutable
+	at       protocol.Time // latency counts from here; 0: it does not count
+
 	refs   int32
 	kind   packetKind
+	tried  bool   // whether deflated is worth it has been seen
 	cohort uint32 // all below
 	born   uint32 // of the cohort
 	offset int64  // entry, caught
@@ -40,7 +44,15 @@ type queue struct {
 	nodes   pool[node]
 	dirty   ring
 
-	out   []byte   // the last block assembled
+	// The last blocks assembled: for connections in plain, and for those that
+	// inflate. last is the one that Next gave, which Wrote takes off.
+	plain, packed block
+	last          *block
+}
+
+// A block is what one connection, and mostly its neighbours, is given to write.
+type block struct {
+	out   []byte
 	list  []uint32 // the packets in it
 	whole bool     // out is all its connection had waiting
 }
@@ -118,7 +130,8 @@ func (s *Shard) packet(p packet) uint32 {
 // settle frees a packet that nobody took.
 func (s *Shard) settle(i uint32) {
 	if p := &s.queue.packets.items[i]; p.refs == 0 {
-		s.queue.whole = false // the last block may name a place that is used again
+		// The last blocks may name a place that is used again.
+		s.queue.plain.whole, s.queue.packed.whole = false, false
 		*p = packet{}
 		s.queue.packets.put(i)
 	}
@@ -209,33 +222,38 @@ func (s *Shard) Next(max int) (slot Slot, b []byte, ok bool) {
 // mostly wait for the same packets, the block is kept and used again.
 func (s *Shard) assemble(slot Slot, c *conn, max int) []byte {
 	q := &s.queue
+	b := &q.plain
+	if c.flags.has(deflating) {
+		b = &q.packed
+	}
+	q.last = b
 	if c.flags.has(refused) {
-		q.list = q.list[:0]
+		b.list = b.list[:0]
 		return s.stuck[slot].rest
 	}
 	if c.head == 0 {
 		return nil
 	}
 	if first := &q.nodes.items[c.head]; first.next == 0 {
-		q.list = append(q.list[:0], first.packet)
-		q.out = q.out[:0]
-		return q.packets.items[first.packet].bytes
+		b.list = append(b.list[:0], first.packet)
+		b.out = b.out[:0]
+		return s.wire(c, &q.packets.items[first.packet])
 	}
-	if !s.sameAsLast(c) {
-		s.concatenate(c, max)
+	if !s.sameAsLast(c, b) {
+		s.concatenate(c, b, max)
 	}
-	return q.out
+	return b.out
 }
 
 // sameAsLast reports whether the connection waits for exactly the packets of
 // the last block.
-func (s *Shard) sameAsLast(c *conn) bool {
+func (s *Shard) sameAsLast(c *conn, b *block) bool {
 	q := &s.queue
-	if !q.whole || len(q.out) == 0 {
+	if !b.whole || len(b.out) == 0 {
 		return false
 	}
 	n := c.head
-	for _, p := range q.list {
+	for _, p := range b.list {
 		if n == 0 || q.nodes.items[n].packet != p {
 			return false
 		}
@@ -246,20 +264,21 @@ func (s *Shard) sameAsLast(c *conn) bool {
 
 // concatenate makes the block of what waits for a connection: about max bytes,
 // but all frames of one entry of the log.
-func (s *Shard) concatenate(c *conn, max int) {
+func (s *Shard) concatenate(c *conn, b *block, max int) {
 	q := &s.queue
-	q.list, q.out = q.list[:0], q.out[:0]
+	b.list, b.out = b.list[:0], b.out[:0]
 	n, offset := c.head, int64(0)
 	for n != 0 {
 		p := &q.packets.items[q.nodes.items[n].packet]
-		if len(q.out) > 0 && len(q.out)+len(p.bytes) > max && (p.kind != entry || p.offset != offset) {
+		bytes := s.wire(c, p)
+		if len(b.out) > 0 && len(b.out)+len(bytes) > max && (p.kind != entry || p.offset != offset) {
 			break
 		}
-		q.out = append(q.out, p.bytes...)
-		q.list = append(q.list, q.nodes.items[n].packet)
+		b.out = append(b.out, bytes...)
+		b.list = append(b.list, q.nodes.items[n].packet)
 		n, offset = q.nodes.items[n].next, p.offset
 	}
-	q.whole = n == 0
+	b.whole = n == 0
 }
 
 // Wrote says that the socket took n bytes of what Next gave. blocked means
@@ -284,21 +303,26 @@ func (s *Shard) Wrote(slot Slot, n int, blocked bool, now protocol.Time) {
 // left of a packet that went out in part is kept: it must follow.
 func (s *Shard) consume(slot Slot, c *conn, n int) {
 	q := &s.queue
-	if len(q.list) == 0 { // the block was what the socket had refused before
+	list := q.last.list
+	if len(list) == 0 { // the block was what the socket had refused before
 		s.consumeRest(slot, c, n)
 		return
 	}
-	for i := 0; i < len(q.list) && n > 0; i++ {
-		p := s.pop(c)
-		b := q.packets.items[p].bytes
+	for k := 0; k < len(list) && n > 0; k++ {
+		i := s.pop(c)
+		p := &q.packets.items[i]
+		b := s.wire(c, p)
 		if n < len(b) {
 			x := s.stuckOn(slot, c)
 			x.rest = append(x.rest[:0], b[n:]...)
 			c.flags |= refused
 		}
 		n -= len(b)
-		s.stats.Deliveries += uint64(b2i(q.packets.items[p].kind >= state))
-		s.unref(p)
+		s.stats.Deliveries += uint64(b2i(p.kind >= state))
+		if p.at != 0 {
+			s.latency.observe(s.now - p.at)
+		}
+		s.unref(i)
 	}
 }
 

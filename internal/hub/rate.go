@@ -30,11 +30,11 @@ type windows struct {
 
 // throttle sends a publication of a max_rate cohort now, or merges it into
 // what is sent when the period is over.
-func (s *Shard) throttle(id uint32, t *value, p *protocol.Publication) {
+func (s *Shard) throttle(id uint32, t *value, p *protocol.Publication, at protocol.Time) {
 	w := s.windows.get(windowKey{id, t})
 	if w.last == nil && s.now >= w.next {
 		w.next, w.sent = s.now+s.period(id), p
-		s.sendState(id, t, p, nil)
+		s.sendState(id, t, p, nil, at)
 		return
 	}
 	if w.last == nil {
@@ -48,7 +48,8 @@ func (s *Shard) period(id uint32) protocol.Time {
 	return protocol.Time(float64(protocol.Second) / s.cohorts[id].spec.Rate)
 }
 
-// flushWindows sends what is due.
+// flushWindows sends what is due. Until then waiting was what the client asked
+// for, so it does not count as latency.
 func (s *Shard) flushWindows() {
 	for len(s.windows.due) > 0 && s.windows.due[0].next <= s.now {
 		w := heap.Pop(&s.windows.due).(*window)
@@ -57,7 +58,7 @@ func (s *Shard) flushWindows() {
 			m = &w.merge
 		}
 		w.sent = w.last
-		s.sendState(w.key.cohort, w.key.value, w.last, m)
+		s.sendState(w.key.cohort, w.key.value, w.last, m, w.next)
 		w.last, w.merge, w.next = nil, protocol.Merge{}, s.now+s.period(w.key.cohort)
 	}
 }

@@ -26,6 +26,7 @@ func (s *Shard) Receive(slot Slot, b []byte, now protocol.Time) {
 	if r == nil {
 		s.fresh = reader{since: now}
 		r = &s.fresh
+		r.Deflate = c.flags.has(deflating)
 	}
 	r.Feed(b)
 	s.readMessages(slot, c, r)
@@ -33,10 +34,7 @@ func (s *Shard) Receive(slot Slot, b []byte, now protocol.Time) {
 }
 
 func (s *Shard) readMessages(slot Slot, c *conn, r *reader) {
-	limit := s.cfg.Session.Limits.MessageBytes
-	if c.flags.has(echoing) {
-		limit = s.cfg.EchoBytes
-	}
+	limit := s.messageLimit(c)
 	for c.flags&(open|peerClosed|finished) == open {
 		m, ok, err := r.Next(limit)
 		if err != nil {
@@ -87,6 +85,7 @@ func (s *Shard) receiveMessage(slot Slot, c *conn, m frame.Message) {
 	s.stats.MessagesIn++
 	switch {
 	case c.flags.has(closing): // answers nothing any more
+	case m.Compressed && !s.inflate(slot, c, &m):
 	case c.flags.has(echoing):
 		s.reply(slot, frame.Append(nil, m.Op, m.Payload))
 	case m.Op == frame.Binary:

@@ -22,12 +22,14 @@ type rig struct {
 	now   protocol.Time
 	lines map[*line]bool
 	asked []Request // but Finished
+	book  *codebook
 }
 
 // A line is one connection and its socket.
 type line struct {
 	r        *rig
 	ref      Ref
+	book     *codebook // it negotiated compression
 	in       []byte
 	got      []string // frames: "text {...}", "close 1000 bye"
 	full     bool     // takes nothing
@@ -42,6 +44,8 @@ func newRig(t testing.TB, set func(*Config, *session.Config)) *rig {
 	r.ses.Limits.IdleTimeout, r.ses.Limits.AuthTimeout = 0, 0
 	r.ses.Anonymous = append(r.ses.Anonymous, "signals:*")
 	r.cfg.Session, r.cfg.Directory, r.cfg.Epoch = &r.ses, threeAssets{}, testEpoch
+	r.book = new(codebook)
+	r.cfg.Deflate, r.cfg.Inflate = r.book.Deflate, r.book.Inflate
 	if set != nil {
 		set(&r.cfg, &r.ses)
 	}
@@ -52,6 +56,9 @@ func newRig(t testing.TB, set func(*Config, *session.Config)) *rig {
 // open opens a connection and takes its first frame away.
 func (r *rig) open(h Hello) *line {
 	l := &line{r: r, ref: r.shard.Open(h, r.now)}
+	if h.Deflate {
+		l.book = r.book
+	}
 	r.lines[l] = true
 	r.settle()
 	if !h.Echo && h.Refuse == nil {
@@ -125,12 +132,16 @@ func (r *rig) pass(d protocol.Time) {
 	}
 }
 
-func (r *rig) settle() {
+func (r *rig) settle() { r.settleSeeing(func([]byte) {}) }
+
+// settleSeeing shows each block before it is written.
+func (r *rig) settleSeeing(see func(b []byte)) {
 	for {
 		slot, b, ok := r.shard.Next(64 << 10)
 		if !ok {
 			break
 		}
+		see(b)
 		l := r.line(slot)
 		n := len(b)
 		if l.full {
@@ -165,7 +176,7 @@ func (r *rig) line(slot Slot) *line {
 func (l *line) take(b []byte) {
 	l.in = append(l.in, b...)
 	for {
-		op, payload, size, err := parseFrame(l.in)
+		op, payload, size, err := parseFrame(l.in, l.book)
 		if err != nil {
 			l.r.t.Fatal(err)
 		}

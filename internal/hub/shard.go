@@ -30,6 +30,19 @@ type Config struct {
 	// MarkEvery is how often quiet log subscriptions learn where the head is;
 	// 0 is never.
 	MarkEvery protocol.Time
+	// Deflate appends to dst what src is compressed to, as RFC 7692, section
+	// 7.2.1, wants and without what came before (no context takeover). nil: what
+	// is sent is never compressed. It is called by the shard's owner only, as
+	// is Inflate.
+	Deflate func(dst, src []byte) []byte
+	// Inflate appends to dst what a client's compressed message src stands for.
+	// What is over limit bytes is ErrInflated, and not made. nil: no connection
+	// may compress, whatever its Hello says.
+	Inflate func(dst, src []byte, limit int) ([]byte, error)
+	// DeflateFrom is the length in bytes from which a message that several may
+	// get is compressed: 1,024 by default, 0 all. Less saves little on the
+	// wire and costs each client more to undo.
+	DeflateFrom int
 	// EchoBytes is the message limit of echoing connections.
 	EchoBytes int
 }
@@ -40,6 +53,7 @@ func DefaultConfig() Config {
 	return Config{
 		LogEntries: 100_000, LogBytes: 64 << 20, HeldBytes: 64 << 10,
 		StuckTime: 30 * protocol.Second, MarkEvery: 30 * protocol.Second, EchoBytes: 16 << 20,
+		DeflateFrom: 1024,
 	}
 }
 
@@ -86,13 +100,17 @@ type Shard struct {
 	nextSweep       protocol.Time
 	nextMark        protocol.Time
 	authenticated   int
+	compressing     int // connections that negotiated compression
 	stats           Stats
+	latency         latency
 
 	fresh   reader // for messages that come whole
 	scratch session.State
 	actions session.Actions
 	text    []byte
-	current Slot // whose session is being stepped; see Host
+
+	deflated, inflated []byte // scratch
+	current            Slot   // whose session is being stepped; see Host
 
 	replying packetKind // of what reply queues: private or fence
 }
@@ -128,6 +146,10 @@ func (s *Shard) Open(h Hello, now protocol.Time) Ref {
 	c := s.conn(slot)
 	*c = conn{gen: c.gen + 1, flags: open | c.flags&dirty, owner: h.Owner, seen: s.seconds()}
 	s.stats.Opened++
+	if h.Deflate && s.cfg.Inflate != nil {
+		c.flags |= deflating
+		s.compressing++
+	}
 	ref := Ref{slot, c.gen}
 	if h.Echo {
 		c.flags |= echoing
@@ -168,6 +190,7 @@ func (s *Shard) Gone(slot Slot, now protocol.Time) {
 	}
 	s.dropPending(slot)
 	s.authenticated -= b2i(c.grant != 0)
+	s.compressing -= b2i(c.flags.has(deflating))
 	s.grants.release(c.grant)
 	s.texts.resize(c.texts, int(c.ntexts), 0)
 	if c.owner != 0 {
@@ -253,6 +276,7 @@ func (s *Shard) Stats() Stats {
 	st.Authenticated = s.authenticated
 	st.Cohorts = len(s.byKey)
 	st.Slow = len(s.stuck)
+	st.Compressing, st.Latency = s.compressing, s.latency.Histogram
 	for _, l := range s.lagged {
 		st.Behind += len(l.readers)
 	}

@@ -18,8 +18,9 @@ type sock struct {
 	ref     Ref
 	down    []byte
 	up      []byte
-	slow    bool // does not take everything at once
-	room    int  // what it takes before it is full
+	book    *codebook // it negotiated compression
+	slow    bool      // does not take everything at once
+	room    int       // what it takes before it is full
 	full    bool
 	done    bool  // the server has closed it
 	closing bool  // a close frame was read
@@ -31,6 +32,10 @@ func (w *world) roomFor() int { return pick(w, 0, 30, 400, 4000, 100_000) }
 
 func (s *sock) say(b []byte) {
 	s.f.w.say("%s says %s", s.f.name, b)
+	if s.book != nil && s.f.w.IntN(2) == 0 {
+		s.up = appendPacked(s.up, s.book, frame.Text, b)
+		return
+	}
 	s.up = frame.AppendMasked(s.up, frame.Text, true, [4]byte{9, 7, 5, 3}, b)
 }
 
@@ -96,7 +101,7 @@ func (s *sock) oneBlock(b []byte, n int) error {
 	}
 	first, last := int64(0), int64(0)
 	for rest, i := b, 0; len(rest) > 0; i++ {
-		_, payload, size, err := parseFrame(rest)
+		_, payload, size, err := parseFrame(rest, s.book)
 		if err != nil || size == 0 {
 			return fmt.Errorf("a block that is no whole frames: %.80q %w", rest, err)
 		}
@@ -118,14 +123,15 @@ func (s *sock) oneBlock(b []byte, n int) error {
 	return nil
 }
 
-// parseFrame takes a server's frame apart; size is 0 when it is incomplete.
-func parseFrame(b []byte) (op frame.Opcode, payload []byte, size int, err error) {
+// parseFrame takes a server's frame apart; size is 0 when it is incomplete. One
+// that is compressed is read in the book; without one there must be none.
+func parseFrame(b []byte, book *codebook) (op frame.Opcode, payload []byte, size int, err error) {
 	if len(b) < 2 {
 		return 0, nil, 0, nil
 	}
-	n, h := int(b[1]), 2
+	n, h, packed := int(b[1]), 2, book != nil && b[0] == 0xc1
 	switch {
-	case b[0]&0xf0 != 0x80 || n >= 128:
+	case b[0]&0xf0 != 0x80 && !packed || n >= 128:
 		return 0, nil, 0, fmt.Errorf("not a final, unmasked frame: % x", b[:min(len(b), 20)])
 	case n == 126:
 		if h = 4; len(b) >= h {
@@ -137,13 +143,17 @@ func parseFrame(b []byte) (op frame.Opcode, payload []byte, size int, err error)
 	if len(b) < h+n {
 		return 0, nil, 0, nil
 	}
-	return frame.Opcode(b[0] & 15), b[h : h+n], h + n, nil
+	payload, size = b[h:h+n], h+n
+	if packed {
+		payload, err = book.Inflate(nil, payload, 1<<20)
+	}
+	return frame.Opcode(b[0] & 15), payload, size, err
 }
 
 // read lets the follower read up to n frames.
 func (w *world) read(s *sock, n int) (any bool) {
 	for range n {
-		op, payload, size, err := parseFrame(s.down)
+		op, payload, size, err := parseFrame(s.down, s.book)
 		if err != nil || size == 0 {
 			w.fail(err, "%s", s.f.name)
 			break

@@ -42,6 +42,7 @@ type world struct {
 type nodeSim struct {
 	name   string
 	shard  *Shard
+	book   *codebook
 	read   int // entries of the log it was given
 	states map[string][]*protocol.Publication
 	socks  map[Slot]*sock
@@ -71,8 +72,11 @@ func newWorld(seed uint64) *world {
 		cfg.LogEntries = pick(w, 100_000, 10)
 		cfg.LogBytes = 100_000
 	}
+	cfg.DeflateFrom = pick(w, 1024, 300, 0)
 	for i := range w.nodes {
-		w.nodes[i] = &nodeSim{name: fmt.Sprint("node ", i), shard: New(cfg, w.now),
+		book := new(codebook)
+		cfg.Deflate, cfg.Inflate = book.Deflate, book.Inflate
+		w.nodes[i] = &nodeSim{name: fmt.Sprint("node ", i), shard: New(cfg, w.now), book: book,
 			states: map[string][]*protocol.Publication{}, socks: map[Slot]*sock{}}
 	}
 	for i := range 1 + w.IntN(4) {
@@ -230,9 +234,12 @@ func (w *world) open(n *nodeSim, f *follower) *sock {
 	w.owner++
 	w.owners[w.owner] = true
 	s := &sock{f: f, node: n, slow: w.IntN(2) == 0, room: w.roomFor()}
-	h := Hello{Session: "session-" + f.name, Owner: w.owner}
+	h := Hello{Session: "session-" + f.name, Owner: w.owner, Deflate: w.IntN(2) == 0}
+	if h.Deflate {
+		s.book = n.book
+	}
 	s.ref = n.shard.Open(h, w.now)
-	w.say("%s opens %+v on %s, slow %v", f.name, s.ref, n.name, s.slow)
+	w.say("%s opens %+v on %s, slow %v, compresses %v", f.name, s.ref, n.name, s.slow, h.Deflate)
 	n.socks[s.ref.Slot] = s
 	return s
 }
