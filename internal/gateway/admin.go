@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"log"
 	"log/slog"
 	"net"
 	"net/http"
@@ -25,15 +26,16 @@ import (
 type Admin struct {
 	mux    *http.ServeMux // immutable
 	tokens verifier
-	log    *slog.Logger
+
+	complaints *log.Logger
 }
 
 // NewAdmin returns the handler. tokens may be nil: then only loopback is
 // served.
-func NewAdmin(numbers prometheus.Gatherer, tokens verifier, log *slog.Logger) *Admin {
-	a := &Admin{mux: http.NewServeMux(), tokens: tokens, log: log}
+func NewAdmin(numbers prometheus.Gatherer, tokens verifier, logger *slog.Logger) *Admin {
+	a := &Admin{mux: http.NewServeMux(), tokens: tokens, complaints: log.New(complaints{log: logger}, "", 0)}
 	a.mux.Handle("GET /metrics", promhttp.HandlerFor(numbers, promhttp.HandlerOpts{
-		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn), MaxRequestsInFlight: 4,
+		ErrorLog: a.complaints, MaxRequestsInFlight: 4,
 	}))
 	a.mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	a.mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)

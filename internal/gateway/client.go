@@ -10,8 +10,8 @@ import (
 // trusted proxies the rightmost address in X-Forwarded-For that is not one of
 // them. What stands left of it anybody could have written.
 func (g *Gateway) clientAddr(r *http.Request) netip.Addr {
-	addr := peerAddr(r.RemoteAddr)
-	if !g.trusted(addr) {
+	addr, set := peerAddr(r.RemoteAddr), g.set.Load()
+	if !set.trusted(addr) {
 		return addr
 	}
 	lines := r.Header["X-Forwarded-For"]
@@ -22,21 +22,12 @@ func (g *Gateway) clientAddr(r *http.Request) netip.Addr {
 			if !ok {
 				return addr // the last address a trusted proxy vouched for
 			}
-			if addr = hop; !g.trusted(addr) {
+			if addr = hop; !set.trusted(addr) {
 				return addr
 			}
 		}
 	}
 	return addr
-}
-
-func (g *Gateway) trusted(a netip.Addr) bool {
-	for _, p := range g.proxies {
-		if p.Contains(a) {
-			return true
-		}
-	}
-	return false
 }
 
 // peerAddr is the address in a net.Addr's text, invalid for a socket that has

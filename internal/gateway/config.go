@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"fmt"
-	"net/netip"
 	"net/url"
 	"strings"
 	"time"
@@ -15,23 +14,20 @@ type Config struct {
 	// connect and call the API. Unset means pages of this server's own host
 	// only; a given list replaces that rule, and "*" allows every page. Clients
 	// that are no browser send no Origin and are not concerned.
-	Origins []string `name:"origins" help:"Web origins whose pages may connect, scheme://host[:port]; * for all. Unset: pages of the same host."`
-	// TrustedProxies lists the networks (CIDR, or one address) whose
-	// X-Forwarded-For counts. Unset means nobody's.
-	TrustedProxies []string `name:"trusted_proxies" help:"Networks (CIDR) of proxies whose X-Forwarded-For counts."`
+	Origins []string `name:"origins" reload:"" help:"Web origins whose pages may connect, scheme://host[:port]; * for all. Unset: pages of the same host."`
 	// TokenInURL allows ?token= on /ws. URLs end up in logs and histories of
 	// others, so it is off unless a client can do nothing else.
-	TokenInURL bool `name:"token_in_url" help:"Accept ?token= on /ws. Off by default: URLs are logged by others."`
+	TokenInURL bool `name:"token_in_url" reload:"" help:"Accept ?token= on /ws. Off by default: URLs are logged by others."`
 	// AcceptRate is how many new WebSocket connections a second are let in;
 	// those beyond get 503 and Retry-After. Default 1000, 0 means no limit.
 	// It keeps established clients fast while a storm reconnects.
-	AcceptRate int `name:"accept_rate" help:"New WebSocket connections a second; 0 for no limit." default:"1000"`
+	AcceptRate int `name:"accept_rate" reload:"" help:"New WebSocket connections a second; 0 for no limit." default:"1000"`
 	// Pending is how many accepted sockets may be without an upgrade: in a
 	// handshake, or kept alive for the API. Default 4096, 0 means no limit.
-	Pending int `name:"pending" help:"Sockets that are not (yet) upgraded; 0 for no limit." default:"4096"`
+	Pending int `name:"pending" reload:"" help:"Sockets that are not (yet) upgraded; 0 for no limit." default:"4096"`
 	// PendingPerIP is the same for one address, or one /64 of IPv6. Default
 	// 256, 0 means no limit. Trusted proxies are exempt.
-	PendingPerIP int `name:"pending_per_ip" help:"Sockets of one address that are not (yet) upgraded; 0 for no limit." default:"256"`
+	PendingPerIP int `name:"pending_per_ip" reload:"" help:"Sockets of one address that are not (yet) upgraded; 0 for no limit." default:"256"`
 	// RequestTimeout bounds reading one API request and writing its answer.
 	// Default 15 s, 0 means never.
 	RequestTimeout time.Duration `name:"request_timeout" help:"Time for one API request and its answer; 0 for no limit." default:"15s"`
@@ -40,33 +36,44 @@ type Config struct {
 	KeepAlive time.Duration `name:"keep_alive" help:"Close an API connection that is quiet for this long; 0 for never." default:"60s"`
 	// HighConfidence is the confidence from which a published signal is shown
 	// on signals:high. Default 0.8.
-	HighConfidence float64 `name:"high_confidence" help:"Confidence from which a published signal is high." default:"0.8"`
+	HighConfidence float64 `name:"high_confidence" reload:"" help:"Confidence from which a published signal is high." default:"0.8"`
 
-	// Limits are their own part of the configuration, under `limits`.
+	// Compression offers permessage-deflate to clients that ask for it: a
+	// fraction of the bytes for more CPU at both ends. Default true; switch it
+	// off where CPU is scarce and traffic is not.
+	Compression bool `name:"compression" reload:"" help:"Compress messages for clients that offer permessage-deflate." default:"true" negatable:""`
+	// HSTS is how long browsers shall come back by TLS only, to this host on
+	// every port, once they came by TLS. Default one year, 0 sends no
+	// Strict-Transport-Security. Shorten it before TLS is given up.
+	HSTS time.Duration `name:"hsts" reload:"" help:"How long browsers shall use TLS only for this host, told to those that came by TLS; 0 to not say so." default:"8760h"`
+
+	// Limits are their own part of the configuration, under limits.
 	Limits Limits `kong:"-"`
+	// Proxy is a part of its own too, at the top.
+	Proxy Proxy `kong:"-"`
 }
 
 // Limits bound who may connect how often. An explicit 0 switches one off.
 type Limits struct {
 	// ConnectsPerMinutePerIP counts new anonymous connections of an address
 	// (IPv6: a /64). Default 10. Raise it where many clients share an address.
-	ConnectsPerMinutePerIP int `name:"connects_per_minute_per_ip" help:"New anonymous connections a minute from one address." default:"10"`
+	ConnectsPerMinutePerIP int `name:"connects_per_minute_per_ip" reload:"" help:"New anonymous connections a minute from one address." default:"10"`
 	// ConnectionsPerIP is how many anonymous connections of an address may be
 	// open. Default 100.
-	ConnectionsPerIP int `name:"connections_per_ip" help:"Open anonymous connections of one address." default:"100"`
+	ConnectionsPerIP int `name:"connections_per_ip" reload:"" help:"Open anonymous connections of one address." default:"100"`
 	// ConnectsPerMinutePerUser counts new connections of a token's subject.
 	// Default 60.
-	ConnectsPerMinutePerUser int `name:"connects_per_minute_per_user" help:"New connections a minute of one user." default:"60"`
+	ConnectsPerMinutePerUser int `name:"connects_per_minute_per_user" reload:"" help:"New connections a minute of one user." default:"60"`
 	// ConnectionsPerUser is how many connections of a subject may be open.
 	// Default 20.
-	ConnectionsPerUser int `name:"connections_per_user" help:"Open connections of one user." default:"20"`
+	ConnectionsPerUser int `name:"connections_per_user" reload:"" help:"Open connections of one user." default:"20"`
 	// HandshakeTimeout bounds the time until the request's header is there.
 	// Default 5 s.
 	HandshakeTimeout time.Duration `name:"handshake_timeout" help:"Time for the header of a request to arrive." default:"5s"`
 	// MaxConnections is how many WebSocket connections this node holds. Default
 	// 0, no limit but the system's descriptors. One more is accepted, told
 	// CONNECTION_FULL and closed with 4503.
-	MaxConnections int `name:"max_connections" help:"Open WebSocket connections of this node." default:"0"`
+	MaxConnections int `name:"max_connections" reload:"" help:"Open WebSocket connections of this node." default:"0"`
 }
 
 // DefaultConfig returns the defaults named at the fields.
@@ -78,6 +85,8 @@ func DefaultConfig() Config {
 		RequestTimeout: 15 * time.Second,
 		KeepAlive:      60 * time.Second,
 		HighConfidence: 0.8,
+		Compression:    true,
+		HSTS:           365 * 24 * time.Hour,
 		Limits: Limits{
 			ConnectsPerMinutePerIP: 10, ConnectionsPerIP: 100,
 			ConnectsPerMinutePerUser: 60, ConnectionsPerUser: 20,
@@ -86,32 +95,39 @@ func DefaultConfig() Config {
 	}
 }
 
-func (c Config) validate() error {
+// Validate names the first setting that cannot be, and says what to use. New
+// and Reload call it.
+func (c Config) Validate() error {
+	l := c.Limits
 	for _, f := range []struct {
-		name  string
-		value int64
+		name     string
+		negative bool
+		value    any
 	}{
-		{"accept_rate", int64(c.AcceptRate)}, {"pending", int64(c.Pending)},
-		{"pending_per_ip", int64(c.PendingPerIP)}, {"request_timeout", int64(c.RequestTimeout)},
-		{"keep_alive", int64(c.KeepAlive)},
-		{"limits.connects_per_minute_per_ip", int64(c.Limits.ConnectsPerMinutePerIP)},
-		{"limits.connections_per_ip", int64(c.Limits.ConnectionsPerIP)},
-		{"limits.connects_per_minute_per_user", int64(c.Limits.ConnectsPerMinutePerUser)},
-		{"limits.connections_per_user", int64(c.Limits.ConnectionsPerUser)},
-		{"limits.handshake_timeout", int64(c.Limits.HandshakeTimeout)},
-		{"limits.max_connections", int64(c.Limits.MaxConnections)},
+		{"gateway.accept_rate", c.AcceptRate < 0, c.AcceptRate},
+		{"gateway.pending", c.Pending < 0, c.Pending},
+		{"gateway.pending_per_ip", c.PendingPerIP < 0, c.PendingPerIP},
+		{"gateway.request_timeout", c.RequestTimeout < 0, c.RequestTimeout},
+		{"gateway.keep_alive", c.KeepAlive < 0, c.KeepAlive},
+		{"gateway.hsts", c.HSTS < 0, c.HSTS},
+		{"limits.connects_per_minute_per_ip", l.ConnectsPerMinutePerIP < 0, l.ConnectsPerMinutePerIP},
+		{"limits.connections_per_ip", l.ConnectionsPerIP < 0, l.ConnectionsPerIP},
+		{"limits.connects_per_minute_per_user", l.ConnectsPerMinutePerUser < 0, l.ConnectsPerMinutePerUser},
+		{"limits.connections_per_user", l.ConnectionsPerUser < 0, l.ConnectionsPerUser},
+		{"limits.handshake_timeout", l.HandshakeTimeout < 0, l.HandshakeTimeout},
+		{"limits.max_connections", l.MaxConnections < 0, l.MaxConnections},
 	} {
-		if f.value < 0 {
-			return fmt.Errorf("gateway: %s is %d: use a positive value, or 0 for no limit", f.name, f.value)
+		if f.negative {
+			return fmt.Errorf("%s is %v: use a positive value, or 0 to switch it off", f.name, f.value)
 		}
 	}
 	if !(c.HighConfidence >= 0 && c.HighConfidence <= 1) {
-		return fmt.Errorf("gateway: high_confidence is %v: use a number from 0 to 1", c.HighConfidence)
+		return fmt.Errorf("gateway.high_confidence is %v: use a number from 0 to 1", c.HighConfidence)
 	}
 	if _, err := parseOrigins(c.Origins); err != nil {
 		return err
 	}
-	_, err := parseProxies(c.TrustedProxies)
+	_, err := parseProxies(c.Proxy.BehindProxy)
 	return err
 }
 
@@ -126,7 +142,7 @@ func parseOrigins(list []string) (map[string]bool, error) {
 		}
 		o, ok := parseOrigin(s)
 		if !ok {
-			return nil, fmt.Errorf("gateway: origins has %q: use scheme://host[:port], such as https://app.example.com", s)
+			return nil, fmt.Errorf("gateway.origins has %q: use scheme://host[:port], such as https://app.example.com", s)
 		}
 		set[o.String()] = true
 	}
@@ -156,20 +172,4 @@ func normalHost(scheme, host string) string {
 		return strings.TrimSuffix(host, ":80")
 	}
 	return strings.TrimSuffix(host, ":443")
-}
-
-func parseProxies(list []string) ([]netip.Prefix, error) {
-	var nets []netip.Prefix
-	for _, s := range list {
-		if a, err := netip.ParseAddr(s); err == nil {
-			nets = append(nets, netip.PrefixFrom(a, a.BitLen()))
-			continue
-		}
-		p, err := netip.ParsePrefix(s)
-		if err != nil {
-			return nil, fmt.Errorf("gateway: trusted_proxies has %q: use a network such as 10.0.0.0/8", s)
-		}
-		nets = append(nets, p.Masked())
-	}
-	return nets, nil
 }

@@ -4,6 +4,7 @@ import (
 	"maps"
 	"sync"
 
+	"cryptointel/internal/hub"
 	"cryptointel/internal/metrics"
 	"cryptointel/protocol"
 )
@@ -11,16 +12,65 @@ import (
 // counters are what the door has done. They are off every hot path but the
 // publish API's, where one uncontended lock is lost in the cost of a request.
 type counters struct {
-	mu sync.Mutex // guards d
+	mu sync.Mutex // guards the fields below
 	d  metrics.Door
+	e  Events
 }
 
-func (c *counters) upgraded(refuse *protocol.Error) {
+// Events are further counters of the door since New.
+type Events struct {
+	TicketsIssued     uint64
+	TicketsRedeemed   uint64
+	TicketsRefused    uint64 // tickets in the URL of an upgrade that were not accepted
+	Compressed        uint64 // upgrades that negotiated permessage-deflate
+	HandshakeFailures uint64 // TLS handshakes that failed
+	HistoryAnswers    uint64 // requests for candles that were answered
+}
+
+// Events is a copy of the counters.
+func (g *Gateway) Events() Events {
+	g.counts.mu.Lock()
+	defer g.counts.mu.Unlock()
+	return g.counts.e
+}
+
+func (c *counters) handshakeFailed() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.e.HandshakeFailures++
+}
+
+func (c *counters) ticketIssued() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.e.TicketsIssued++
+}
+
+func (c *counters) ticketUsed(accepted bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if accepted {
+		c.e.TicketsRedeemed++
+	} else {
+		c.e.TicketsRefused++
+	}
+}
+
+func (c *counters) historyRead() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.e.HistoryAnswers++
+}
+
+func (c *counters) upgraded(h hub.Hello) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.d.Upgrades++
-	if refuse != nil {
-		count(&c.d.Turned, refuse.Code)
+	if h.Deflate {
+		c.e.Compressed++
+	}
+	if h.Refuse != nil {
+		count(&c.d.Turned, h.Refuse.Code)
 	}
 }
 

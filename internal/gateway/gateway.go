@@ -13,11 +13,9 @@ import (
 	"errors"
 	"log/slog"
 	"net"
-	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
-
-	"golang.org/x/time/rate"
 
 	"cryptointel/internal/hub"
 	"cryptointel/protocol"
@@ -51,6 +49,20 @@ type appender interface {
 type pricer interface {
 	protocol.Directory
 	Price(ctx context.Context, q Quote) (offset int64, err error)
+}
+
+// ticketer makes and takes back tickets: a grant for one connection within
+// seconds, in a form that may stand in a URL. Redeem takes each once. Its
+// errors, where they are a *protocol.Error, may be shown to whoever sent it.
+type ticketer interface {
+	Issue(grant *protocol.Grant, now time.Time) (ticket string, expires protocol.Time, err error)
+	Redeem(ticket string, now time.Time) (*protocol.Grant, error)
+}
+
+// historian has candles: those that start at from or later and before to,
+// oldest first, at most limit. With from 0 they are the newest before to.
+type historian interface {
+	Candles(asset, interval string, from, to protocol.Time, limit int) ([]Candle, error)
 }
 
 // An Entry is a published signal on its way to the event log.
@@ -89,6 +101,10 @@ type Parts struct {
 	States      publisher
 	Signals     appender
 	Prices      pricer
+	// Tickets serves POST /api/v1/tickets and /ws?ticket=.
+	Tickets ticketer
+	// History serves GET /api/v1/history/prices.
+	History historian
 	// LastPrices returns the data objects of the assets' last price_update.
 	LastPrices func() [][]byte
 	// Assets returns the asset table.
@@ -107,18 +123,19 @@ type Parts struct {
 }
 
 // A Gateway is the public HTTP handler. It is immutable but for its counters
-// and safe for concurrent use.
+// and what Reload replaces, and safe for concurrent use.
 type Gateway struct {
-	cfg     Config
 	parts   Parts
-	origins map[string]bool
-	proxies []netip.Prefix
-	accept  *rate.Limiter // nil for no limit
 	routes  map[string]route
 	fixed   fixedHeaders
 	runs    sync.Pool // of *publishRun
 	assets  func() document
+	symbols func() map[string]string
+	reading chan struct{} // one element for each request that reads history
 	counts  counters
+
+	set    atomic.Pointer[settings] // replaced by Reload only
+	reload sync.Mutex               // held by Reload
 }
 
 // fixedHeaders are header values that every answer shares, so that an answer
@@ -129,7 +146,8 @@ type fixedHeaders struct {
 
 // New checks the configuration and joins the parts. It starts nothing.
 func New(cfg Config, parts Parts) (*Gateway, error) {
-	if err := cfg.validate(); err != nil {
+	set, err := newSettings(cfg, nil)
+	if err != nil {
 		return nil, err
 	}
 	if parts.Connections == nil || parts.Tokens == nil || parts.Registry == nil || parts.Log == nil {
@@ -138,7 +156,7 @@ func New(cfg Config, parts Parts) (*Gateway, error) {
 	if parts.Now == nil {
 		parts.Now = time.Now
 	}
-	g := &Gateway{cfg: cfg, parts: parts, fixed: fixedHeaders{
+	g := &Gateway{parts: parts, reading: make(chan struct{}, maxReading), fixed: fixedHeaders{
 		json:       []string{"application/json"},
 		text:       []string{"text/plain; charset=utf-8"},
 		nosniff:    []string{"nosniff"},
@@ -147,13 +165,10 @@ func New(cfg Config, parts Parts) (*Gateway, error) {
 		varyOrigin: []string{"Origin"},
 		exposed:    []string{"Retry-After"},
 	}}
-	g.origins, _ = parseOrigins(cfg.Origins) // validate has seen both
-	g.proxies, _ = parseProxies(cfg.TrustedProxies)
-	if cfg.AcceptRate > 0 {
-		g.accept = rate.NewLimiter(rate.Limit(cfg.AcceptRate), cfg.AcceptRate)
-	}
+	g.set.Store(set)
 	g.runs.New = func() any { return new(publishRun) }
 	g.assets = sync.OnceValue(g.assetDocument)
+	g.symbols = sync.OnceValue(g.symbolTable)
 	g.routes = g.table()
 	return g, nil
 }

@@ -14,6 +14,7 @@ type handshake struct {
 	key      string
 	protocol string // to echo, empty for none
 	unknown  bool   // only subprotocols that are not spoken here were offered
+	deflate  deflate
 }
 
 // A badHandshake says why a request cannot be upgraded.
@@ -46,7 +47,11 @@ func readHandshake(r *http.Request) (handshake, *badHandshake) {
 	if !ok {
 		return handshake{}, &badHandshake{http.StatusBadRequest, "Sec-WebSocket-Protocol must be a list of names"}
 	}
-	return handshake{key, echo, unknown}, nil
+	squeeze, ok := pickDeflate(r.Header["Sec-Websocket-Extensions"])
+	if !ok {
+		return handshake{}, &badHandshake{http.StatusBadRequest, "Sec-WebSocket-Extensions must be a list of extensions, such as permessage-deflate; client_max_window_bits"}
+	}
+	return handshake{key, echo, unknown, squeeze}, nil
 }
 
 func single(values []string) (string, bool) {
@@ -118,6 +123,9 @@ func appendSwitching(dst []byte, h handshake) []byte {
 	dst = base64.StdEncoding.AppendEncode(dst, sum[:])
 	if h.protocol != "" {
 		dst = append(append(dst, "\r\nSec-WebSocket-Protocol: "...), h.protocol...)
+	}
+	if h.deflate.accepted {
+		dst = append(append(dst, "\r\nSec-WebSocket-Extensions: "...), h.deflate.answer()...)
 	}
 	return append(dst, "\r\n\r\n"...)
 }

@@ -13,8 +13,7 @@ import (
 // it. An upgraded socket is counted by the Registry instead.
 type Listener struct {
 	net.Listener
-	total, perIP int
-	exempt       func(netip.Addr) bool
+	gate *Gateway // for its present limits
 
 	mu    sync.Mutex // guards the fields below
 	open  int
@@ -24,10 +23,7 @@ type Listener struct {
 
 // Listen wraps l. Put it under TLS, not around it.
 func (g *Gateway) Listen(l net.Listener) *Listener {
-	return &Listener{
-		Listener: l, total: g.cfg.Pending, perIP: g.cfg.PendingPerIP,
-		exempt: g.trusted, byIP: make(map[netip.Addr]int),
-	}
+	return &Listener{Listener: l, gate: g, byIP: make(map[netip.Addr]int)}
 }
 
 // Accept returns the next socket that there is room for.
@@ -37,8 +33,9 @@ func (l *Listener) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		from := household(peerAddr(c.RemoteAddr().String()))
-		if l.enter(from) {
+		peer := peerAddr(c.RemoteAddr().String())
+		from := household(peer)
+		if l.enter(peer, from) {
 			return &pendingConn{Conn: c, leave: sync.OnceFunc(func() { l.exit(from) })}, nil
 		}
 		turnAway(c)
@@ -53,11 +50,13 @@ func (l *Listener) Pending() (open int, turnedAway uint64) {
 	return l.open, l.turns
 }
 
-func (l *Listener) enter(from netip.Addr) bool {
-	limited := l.perIP > 0 && !l.exempt(from)
+func (l *Listener) enter(peer, from netip.Addr) bool {
+	set := l.gate.set.Load()
+	total, perIP := set.cfg.Pending, set.cfg.PendingPerIP
+	limited := perIP > 0 && !set.trusted(peer)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.total > 0 && l.open >= l.total || limited && l.byIP[from] >= l.perIP {
+	if total > 0 && l.open >= total || limited && l.byIP[from] >= perIP {
 		l.turns++
 		return false
 	}

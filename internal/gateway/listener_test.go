@@ -48,8 +48,8 @@ func TestPendingLimits(t *testing.T) {
 		{"in all", func(c *Config, _ *Parts) { c.Pending = 2 }, false},
 		{"of an address", func(c *Config, _ *Parts) { c.PendingPerIP = 2 }, false},
 		{"none", func(c *Config, _ *Parts) { c.Pending, c.PendingPerIP = 0, 0 }, true},
-		{"a proxy is exempt", func(c *Config, _ *Parts) { c.PendingPerIP = 2; c.TrustedProxies = []string{"127.0.0.0/8"} }, true},
-		{"a proxy is not exempt from the total", func(c *Config, _ *Parts) { c.Pending = 2; c.TrustedProxies = []string{"127.0.0.0/8"} }, false},
+		{"a proxy is exempt", func(c *Config, _ *Parts) { c.PendingPerIP = 2; c.Proxy.BehindProxy = []string{"127.0.0.0/8"} }, true},
+		{"a proxy is not exempt from the total", func(c *Config, _ *Parts) { c.Pending = 2; c.Proxy.BehindProxy = []string{"127.0.0.0/8"} }, false},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

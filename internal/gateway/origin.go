@@ -16,15 +16,20 @@ func (g *Gateway) originAllowed(r *http.Request) bool {
 		return false
 	}
 	o, ok := parseOrigin(values[0])
+	set := g.set.Load()
 	switch {
-	case g.origins["*"]:
+	case set.origins["*"]:
 		return true
 	case !ok:
 		return false
-	case len(g.origins) == 0:
+	case len(set.origins) == 0:
+		// A page that came without TLS may be another's, whatever its host.
+		if o.scheme != "https" && set.arrival(r, peerAddr(r.RemoteAddr)) == encrypted {
+			return false
+		}
 		return o.host == normalHost(o.scheme, r.Host)
 	}
-	return g.origins[o.String()]
+	return set.origins[o.String()]
 }
 
 // allowCrossOrigin adds the CORS headers that let an allowed page read the

@@ -273,8 +273,7 @@ func (g *Gateway) priceAsset(grant *protocol.Grant, m *message, channel string) 
 		case !known && !grant.Publishes("price:"+given), known && !grant.Publishes("price:"+s):
 			return "", notCovered("price:" + given)
 		case !known:
-			return "", &protocol.Error{Code: protocol.InvalidChannel,
-				Message: "no asset '" + protocol.Clip(given) + "'; GET /api/v1/assets lists them"}
+			return "", unknownAsset(given)
 		case slug != "" && s != slug:
 			return "", invalid("asset, symbol and channel name different assets")
 		}
@@ -306,11 +305,16 @@ func (g *Gateway) failed(doing string, err error) *protocol.Error {
 	if errors.As(err, &told) {
 		return told
 	}
-	g.parts.Log.Error(doing, "err", err)
+	g.parts.Log.Error("a request failed here", "doing", doing, "err", err)
 	return internalError()
 }
 
 func notCovered(channel string) *protocol.Error {
 	return &protocol.Error{Code: protocol.Forbidden,
 		Message: "the token's pub does not cover '" + protocol.Clip(channel) + "'"}
+}
+
+func unknownAsset(name string) *protocol.Error {
+	return &protocol.Error{Code: protocol.InvalidChannel,
+		Message: "no asset '" + protocol.Clip(name) + "'; GET /api/v1/assets lists them"}
 }

@@ -43,12 +43,12 @@ type ClaimRequest struct {
 // between. So a Release and a Claim that cross each other end well in either
 // order. All methods are safe for concurrent use.
 type Registry struct {
-	limits Limits // immutable
-	ip     limit.Rate
-	user   limit.Rate
-	names  namer
+	names namer // immutable
 
 	mu      sync.Mutex // guards the fields below
+	limits  Limits
+	ip      limit.Rate // of connects; both follow from limits
+	user    limit.Rate
 	shares  slab
 	parties map[name]party
 	largest int // most parties since the map was made
@@ -65,13 +65,19 @@ type party struct {
 
 // NewRegistry returns a registry without connections.
 func NewRegistry(l Limits) *Registry {
-	return &Registry{
-		limits:  l,
-		ip:      limit.Rate{PerMinute: l.ConnectsPerMinutePerIP, Burst: l.ConnectsPerMinutePerIP},
-		user:    limit.Rate{PerMinute: l.ConnectsPerMinutePerUser, Burst: l.ConnectsPerMinutePerUser},
-		names:   newNamer(),
-		parties: make(map[name]party),
-	}
+	r := &Registry{names: newNamer(), parties: make(map[name]party)}
+	r.SetLimits(l)
+	return r
+}
+
+// SetLimits changes the limits for those who come from now on: connections
+// that are open stay, even beyond the new limits.
+func (r *Registry) SetLimits(l Limits) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.limits = l
+	r.ip = limit.Rate{PerMinute: l.ConnectsPerMinutePerIP, Burst: l.ConnectsPerMinutePerIP}
+	r.user = limit.Rate{PerMinute: l.ConnectsPerMinutePerUser, Burst: l.ConnectsPerMinutePerUser}
 }
 
 // Open is the number of connections that hold a share.

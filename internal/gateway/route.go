@@ -3,6 +3,7 @@ package gateway
 import (
 	"net/http"
 	"strconv"
+	"time"
 
 	"cryptointel/protocol"
 )
@@ -27,6 +28,8 @@ func (g *Gateway) table() map[string]route {
 	t["/api/v1/publish"] = route{post: g.publish}
 	t["/api/v1/prices"] = route{get: g.prices}
 	t["/api/v1/assets"] = route{get: g.assetTable}
+	t["/api/v1/tickets"] = route{post: g.ticket}
+	t["/api/v1/history/prices"] = route{get: g.historyPrices}
 	for path, r := range t {
 		switch {
 		case path == "/ws":
@@ -47,6 +50,10 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h["X-Content-Type-Options"] = g.fixed.nosniff
 	h["Content-Security-Policy"] = g.fixed.csp
 	h["Cache-Control"] = g.fixed.noStore
+	if err := g.enter(w, r); err != nil {
+		g.refuse(w, err)
+		return
+	}
 	rt, ok := g.routes[r.URL.Path]
 	switch {
 	case r.URL.Path == "/ws" || !ok && g.parts.Echo:
@@ -66,6 +73,22 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		handle(w, r)
 	}
+}
+
+// enter lets in who came as this server is to be reached: through its proxy
+// when it has one, and encrypted. The health routes answer everybody, since a
+// balancer or an orchestrator asks them from anywhere.
+func (g *Gateway) enter(w http.ResponseWriter, r *http.Request) *protocol.Error {
+	set, peer := g.set.Load(), peerAddr(r.RemoteAddr)
+	came := set.arrival(r, peer)
+	if came == encrypted && set.cfg.HSTS > 0 {
+		age := int64(set.cfg.HSTS / time.Second)
+		w.Header().Set("Strict-Transport-Security", "max-age="+strconv.FormatInt(age, 10))
+	}
+	if r.URL.Path == "/healthz" || r.URL.Path == "/readyz" {
+		return nil
+	}
+	return set.mayPass(peer, came)
 }
 
 func (rt route) handler(method string) http.HandlerFunc {

@@ -147,7 +147,7 @@ func TestClientAddr(t *testing.T) {
 		{"a zone", "[fe80::1%eth0]:1", nil, "fe80::1"},
 		{"a unix socket", "@", nil, "invalid IP"},
 	}
-	h := newHarness(t, func(c *Config, _ *Parts) { c.TrustedProxies = []string{"10.0.0.0/8", "203.0.113.9"} })
+	h := newHarness(t, func(c *Config, _ *Parts) { c.Proxy.BehindProxy = []string{"10.0.0.0/8", "203.0.113.9"} })
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			r := &http.Request{RemoteAddr: tt.remote, Header: http.Header{"X-Forwarded-For": tt.forwarded}}
@@ -181,17 +181,19 @@ func TestConfig(t *testing.T) {
 		{"an origin with a path", func(c *Config) { c.Origins = []string{"https://a.example/"} }, "origins"},
 		{"an origin without a scheme", func(c *Config) { c.Origins = []string{"a.example"} }, "origins"},
 		{"an origin with a star", func(c *Config) { c.Origins = []string{"https://*.a.example", "ftp://a"} }, "origins"},
-		{"proxies", func(c *Config) { c.TrustedProxies = []string{"10.0.0.0/8", "::1", "fd00::/8"} }, ""},
-		{"a proxy by name", func(c *Config) { c.TrustedProxies = []string{"proxy"} }, "trusted_proxies"},
+		{"proxies", func(c *Config) { c.Proxy.BehindProxy = []string{"10.0.0.0/8", "::1", "fd00::/8"} }, ""},
+		{"a proxy by name", func(c *Config) { c.Proxy.BehindProxy = []string{"proxy"} }, "behind-proxy"},
 		{"a negative limit", func(c *Config) { c.Limits.ConnectionsPerUser = -1 }, "limits.connections_per_user"},
-		{"a negative time", func(c *Config) { c.RequestTimeout = -1 }, "request_timeout"},
+		{"a negative time", func(c *Config) { c.RequestTimeout = -time.Second }, "gateway.request_timeout is -1s:"},
+		{"a mapped network", func(c *Config) { c.Proxy.BehindProxy = []string{"::ffff:10.0.0.0/104"} }, "behind-proxy"},
+		{"a negative HSTS", func(c *Config) { c.HSTS = -1 }, "hsts"},
 		{"confidence", func(c *Config) { c.HighConfidence = 80 }, "high_confidence"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			c := DefaultConfig()
 			tt.change(&c)
-			err := c.validate()
+			err := c.Validate()
 			if (err == nil) != (tt.field == "") || err != nil && !strings.Contains(err.Error(), tt.field) {
 				t.Errorf("got %v, want an error about %q", err, tt.field)
 			}
@@ -204,6 +206,8 @@ func TestDefaultTags(t *testing.T) {
 	var fromTags Config
 	fillDefaults(t, reflect.ValueOf(&fromTags).Elem())
 	fillDefaults(t, reflect.ValueOf(&fromTags.Limits).Elem())
+	fillDefaults(t, reflect.ValueOf(&fromTags.Proxy).Elem())
+	fillDefaults(t, reflect.ValueOf(new(TLS)).Elem())
 	if want := DefaultConfig(); !reflect.DeepEqual(fromTags, want) {
 		t.Errorf("the tags say %+v, DefaultConfig %+v", fromTags, want)
 	}
@@ -230,6 +234,8 @@ func fillDefaults(t *testing.T, v reflect.Value) {
 			*at, err = time.ParseDuration(text)
 		case *int:
 			*at, err = strconv.Atoi(text)
+		case *bool:
+			*at, err = strconv.ParseBool(text)
 		case *float64:
 			*at, err = strconv.ParseFloat(text, 64)
 		default:

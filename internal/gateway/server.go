@@ -1,8 +1,11 @@
 package gateway
 
 import (
+	"bytes"
+	"log"
 	"log/slog"
 	"net/http"
+	"strings"
 	"time"
 )
 
@@ -15,14 +18,15 @@ const maxHeader = 16 << 10
 // its socket, and a route that streams must set its own through
 // http.ResponseController.
 func (g *Gateway) Server() *http.Server {
+	cfg := g.set.Load().cfg
 	return &http.Server{
 		Handler:                      g,
-		ReadHeaderTimeout:            orNever(g.cfg.Limits.HandshakeTimeout),
-		ReadTimeout:                  g.cfg.RequestTimeout,
-		WriteTimeout:                 g.cfg.RequestTimeout,
-		IdleTimeout:                  orNever(g.cfg.KeepAlive),
+		ReadHeaderTimeout:            orNever(cfg.Limits.HandshakeTimeout), // bounds the TLS handshake too
+		ReadTimeout:                  cfg.RequestTimeout,
+		WriteTimeout:                 cfg.RequestTimeout,
+		IdleTimeout:                  orNever(cfg.KeepAlive),
 		MaxHeaderBytes:               maxHeader - 4096, // net/http allows 4096 more
-		ErrorLog:                     slog.NewLogLogger(g.parts.Log.Handler(), slog.LevelWarn),
+		ErrorLog:                     log.New(complaints{g.parts.Log, &g.counts}, "", 0),
 		DisableGeneralOptionsHandler: true,
 	}
 }
@@ -46,6 +50,30 @@ func (a *Admin) Server() *http.Server {
 		WriteTimeout:      2 * time.Minute,
 		IdleTimeout:       time.Minute,
 		MaxHeaderBytes:    maxHeader - 4096,
-		ErrorLog:          slog.NewLogLogger(a.log.Handler(), slog.LevelWarn),
+		ErrorLog:          a.complaints,
 	}
+}
+
+// complaints takes what net/http has to say. Strangers cause most of it: every
+// scanner fails a TLS handshake, which is counted and told at Debug.
+type complaints struct {
+	log    *slog.Logger
+	counts *counters // nil for nobody's
+}
+
+// Write takes one line, or a panic with its stack.
+func (c complaints) Write(line []byte) (int, error) {
+	why := string(bytes.TrimSpace(line))
+	switch from, failed := strings.CutPrefix(why, "http: TLS handshake error from "); {
+	case failed:
+		if c.counts != nil {
+			c.counts.handshakeFailed()
+		}
+		c.log.Debug("TLS handshake", "err", from)
+	case strings.HasPrefix(why, "http: panic serving"):
+		c.log.Error("a request ended in a panic", "err", why)
+	default:
+		c.log.Warn("HTTP server", "err", why)
+	}
+	return len(line), nil
 }

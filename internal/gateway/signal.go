@@ -100,7 +100,7 @@ func (g *Gateway) readSignal(m *message, kind string) (*signal, *protocol.Error)
 		return nil, invalid("data.sources must be at most 20 strings of 1 to 64 bytes")
 	case !g.readEntities(s, m.field(fieldEntities)):
 		return nil, invalid("data.entities must be at most 20 slugs, such as bitcoin")
-	case !s.readConfidence(m.field(fieldConfidence), g.cfg.HighConfidence):
+	case !s.readConfidence(m.field(fieldConfidence), g.set.Load().cfg.HighConfidence):
 		return nil, invalid("data.confidence must be a number from 0 to 1")
 	case !s.readMetadata(m.field(fieldMetadata)):
 		return nil, invalid("data.metadata must be an object")

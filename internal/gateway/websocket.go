@@ -3,14 +3,11 @@ package gateway
 import (
 	"bufio"
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"io"
 	mathrand "math/rand/v2"
 	"net"
 	"net/http"
-	"net/url"
-	"strings"
 	"time"
 
 	"cryptointel/internal/hub"
@@ -51,6 +48,8 @@ func (g *Gateway) websocket(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
+	hs.deflate.accepted = hs.deflate.accepted && g.set.Load().cfg.Compression
+	hello.Deflate = hs.deflate.accepted
 	g.upgrade(w, hs, hello)
 }
 
@@ -63,7 +62,7 @@ func (g *Gateway) admit(r *http.Request, hs handshake) (hub.Hello, *protocol.Err
 	if err := g.notReady(); err != nil {
 		return hub.Hello{}, soon(err)
 	}
-	if g.accept != nil && !g.accept.AllowN(g.parts.Now(), 1) {
+	if accept := g.set.Load().accept; accept != nil && !accept.AllowN(g.parts.Now(), 1) {
 		return hub.Hello{}, soon(&protocol.Error{Code: protocol.ConnectionFull,
 			Message: "too many connections are arriving: try again"})
 	}
@@ -101,70 +100,6 @@ func (g *Gateway) charge(r *http.Request) (hub.Hello, *protocol.Error) {
 	return hub.Hello{Grant: grant, Owner: owner, Refuse: err}, nil
 }
 
-// doorGrant is what a token given with the upgrade allows; nil without a
-// token, or with one that refuse tells about.
-func (g *Gateway) doorGrant(r *http.Request) (grant *protocol.Grant, refuse *protocol.Error) {
-	token, err := bearer(r.Header)
-	if inURL, ok := urlToken(r.URL); ok && err == nil && token == "" {
-		if !g.cfg.TokenInURL {
-			return nil, &protocol.Error{Code: protocol.InvalidToken,
-				Message: "tokens in the URL are not accepted: send an auth message, or Authorization: Bearer"}
-		}
-		token = inURL
-	}
-	if err != nil || token == "" {
-		return nil, err
-	}
-	return g.verify(token)
-}
-
-// urlToken is the token in the query. The query is only parsed when there may
-// be one.
-func urlToken(u *url.URL) (string, bool) {
-	if !strings.Contains(u.RawQuery, "token") {
-		return "", false
-	}
-	values, ok := u.Query()["token"]
-	if !ok || len(values) == 0 {
-		return "", false
-	}
-	return values[0], true
-}
-
-// bearer is the token of an Authorization header, empty without one. Other
-// schemes are a proxy's business.
-func bearer(h http.Header) (string, *protocol.Error) {
-	values := h["Authorization"]
-	if len(values) == 0 {
-		return "", nil
-	}
-	if len(values) > 1 {
-		return "", &protocol.Error{Code: protocol.InvalidToken, Message: "more than one Authorization header"}
-	}
-	scheme, token, _ := strings.Cut(values[0], " ")
-	if !strings.EqualFold(scheme, "bearer") {
-		return "", nil
-	}
-	if token = strings.TrimSpace(token); token == "" {
-		return "", &protocol.Error{Code: protocol.InvalidToken, Message: "the Authorization header has no token"}
-	}
-	return token, nil
-}
-
-// verify asks for the grant of a token. Nothing of the token gets into the
-// error or a log.
-func (g *Gateway) verify(token string) (*protocol.Grant, *protocol.Error) {
-	grant, err := g.parts.Tokens.Verify(token, g.parts.Now())
-	if err == nil {
-		return grant, nil
-	}
-	var refused *protocol.Error
-	if errors.As(err, &refused) {
-		return nil, refused
-	}
-	return nil, &protocol.Error{Code: protocol.InvalidToken, Message: "the token is not accepted"}
-}
-
 // upgrade answers 101 and hands the socket over. Until it is handed over, the
 // share of the limits in the Hello is released here.
 func (g *Gateway) upgrade(w http.ResponseWriter, hs handshake, hello hub.Hello) {
@@ -177,7 +112,7 @@ func (g *Gateway) upgrade(w http.ResponseWriter, hs handshake, hello hub.Hello) 
 		g.parts.Log.Debug("upgrade", "err", err)
 		return
 	}
-	g.counts.upgraded(hello.Refuse)
+	g.counts.upgraded(hello)
 }
 
 // switchProtocols takes the socket out of net/http's hands: the connection
@@ -203,7 +138,7 @@ func writeSwitching(c net.Conn, hs handshake) error {
 	if err := c.SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
 		return err
 	}
-	if _, err := c.Write(appendSwitching(make([]byte, 0, 192), hs)); err != nil {
+	if _, err := c.Write(appendSwitching(make([]byte, 0, 320), hs)); err != nil {
 		return err
 	}
 	return c.SetDeadline(time.Time{})

@@ -330,7 +330,10 @@ func TestFailedAdoptionReleases(t *testing.T) {
 func TestTokensAreNotLogged(t *testing.T) {
 	const marker = "SECRETMARKER"
 	lost := &adopters{err: errors.New("no descriptors")}
-	h := newHarness(t, func(c *Config, p *Parts) { unlimited(c, p); c.TokenInURL, p.Connections = true, lost })
+	h := newHarness(t, func(c *Config, p *Parts) {
+		unlimited(c, p)
+		c.TokenInURL, p.Connections, p.Tickets = true, lost, new(booth)
+	})
 	h.sink.err = errors.New("the log is down")
 	addr := h.serve(t)
 	post := func(token, body string) string {
@@ -340,6 +343,8 @@ func TestTokensAreNotLogged(t *testing.T) {
 	requests := []string{
 		upgradeLines("GET /ws?token=" + marker + " HTTP/1.1"),
 		upgradeLines("GET /ws?token=" + marker + ": HTTP/1.1"), // adoption fails
+		upgradeLines("GET /ws?ticket=" + marker + " HTTP/1.1"),
+		"GET /ws?ticket=" + marker + " HTTP/1.1\r\nHost: a\r\n\r\n", // a page in a browser's bar
 		upgradeLines("GET /nowhere?token=" + marker + " HTTP/1.1"),
 		upgradeLines(getWS, "Authorization", "Bearer "+marker),
 		upgradeLines(getWS, "Authorization", "Bearer "+marker, "Sec-WebSocket-Version", "7"),
@@ -353,7 +358,7 @@ func TestTokensAreNotLogged(t *testing.T) {
 			t.Errorf("request %d: the answer has the token: %s", i, body)
 		}
 	}
-	for range 7 { // those that get as far as the handler
+	for range 9 { // those that get as far as the handler
 		<-h.served
 	}
 	if logs := h.logs.String(); strings.Contains(logs, marker) || !strings.Contains(logs, "the log is down") ||
