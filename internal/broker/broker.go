@@ -2,8 +2,14 @@
 // shows them, through an embedded NATS server, and keeps the newest value of
 // each state channel and the event log. It decides nothing about clients.
 //
+// With an external NATS, nodes share what they publish: see link. This node's
+// own subscribers are served through the embedded server all the same, so
+// they go on when the external one is away.
+//
 // The event log is held in this process's memory: it is bounded, has a new
-// epoch at each start, and is not durable.
+// epoch at each start, and is not durable. Nodes pass their entries on to each
+// other, and each has them at offsets of its own: a cursor is good on one node
+// and one run of it, and a client that moves to another is told epoch_changed.
 package broker
 
 import (
@@ -28,56 +34,15 @@ var ErrClosed = errors.New("broker: closed")
 // back. The newer value stays.
 var ErrStale = errors.New("broker: offset is not above the channel's last")
 
-// Config sets what the broker keeps.
-type Config struct {
-	// LogEntries and LogBytes bound the event log in memory: 100,000 entries
-	// and 64 MiB by default, whichever is reached first; the oldest go. 0
-	// lifts one of the two. Raise them when clients are away for longer.
-	LogEntries int   `name:"log_entries" default:"100000" help:"Entries the event log keeps; 0: bounded by bytes only."`
-	LogBytes   int64 `name:"log_bytes" default:"67108864" help:"Bytes the event log keeps; 0: bounded by entries only."`
-	// TestChannels bounds how many test:{name} channels have a last value,
-	// 10,000 by default; the one published to longest ago goes. 0 means no
-	// bound.
-	TestChannels int `name:"test_channels" default:"10000" help:"Number of test:{name} channels whose last value is kept; 0: all."`
-	// Pending bounds the messages that wait for a subscriber, 65,536 by
-	// default and at least 16. What is over it is skipped: of state channels
-	// the newest value follows, entries of the log are read from the log.
-	Pending int `name:"pending" default:"65536" help:"Messages that may wait for a subscriber of the broker, at least 16."`
-	// Now is the clock; nil means time.Now.
-	Now func() time.Time `kong:"-" yaml:"-"`
-	// Epoch names the event log; empty means a new name at each start, which
-	// is right for a log that lives in memory.
-	Epoch string `kong:"-" yaml:"-"`
-}
-
-// DefaultConfig returns the defaults named at the fields.
-func DefaultConfig() Config {
-	return Config{LogEntries: 100_000, LogBytes: 64 << 20, TestChannels: 10_000, Pending: 1 << 16}
-}
-
-func (c Config) validate() error {
-	switch {
-	case c.LogEntries < 0:
-		return fmt.Errorf("broker.log_entries is %d: it may not be negative", c.LogEntries)
-	case c.LogBytes < 0:
-		return fmt.Errorf("broker.log_bytes is %d: it may not be negative", c.LogBytes)
-	case c.LogEntries == 0 && c.LogBytes == 0:
-		return errors.New("broker.log_entries and broker.log_bytes are both 0: one must bound the log")
-	case c.TestChannels < 0:
-		return fmt.Errorf("broker.test_channels is %d: it may not be negative", c.TestChannels)
-	case c.Pending < minPending:
-		return fmt.Errorf("broker.pending is %d: at least %d are needed", c.Pending, minPending)
-	}
-	return nil
-}
-
 // A Broker is safe for concurrent use.
 type Broker struct {
 	cfg    Config // immutable, like the three below
 	log    *slog.Logger
 	server *server.Server
 	nc     *nats.Conn
-	epoch  string // immutable
+	epoch  string    // immutable
+	link   *link     // to the other nodes; nil without; set before Open returns
+	served *services // immutable
 
 	// mu guards the fields below. It is held across nc.Publish, which appends
 	// to a buffer that the connection's own goroutine writes out: offsets and
@@ -86,15 +51,17 @@ type Broker struct {
 	last   lastValues
 	events eventLog
 	subs   map[*subscription]bool
-	buf    []byte // the encoding in progress; nc.Publish copies it
-	left   uint64 // skipped by subscriptions that have ended
+	out    *outbox // for the other nodes; nil without
+	buf    []byte  // the encoding in progress; nc.Publish copies it
+	left   uint64  // skipped by subscriptions that have ended
 	closed bool
 }
 
-// Open starts the embedded server and connects to it. Nothing listens on the
-// network.
+// Open starts the embedded server and connects to it; nothing listens on the
+// network. With URLs it also connects to the external NATS, which must answer,
+// and asks the other nodes for their newest values, for half a second at most.
 func Open(cfg Config, log *slog.Logger) (*Broker, error) {
-	if err := cfg.validate(); err != nil {
+	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
 	if cfg.Now == nil {
@@ -107,6 +74,7 @@ func Open(cfg Config, log *slog.Logger) (*Broker, error) {
 		last:   newLastValues(cfg.TestChannels),
 		events: newEventLog(cfg.LogEntries, cfg.LogBytes),
 		subs:   map[*subscription]bool{},
+		served: newServices(),
 	}
 	var err error
 	if b.server, err = startServer(log); err != nil {
@@ -116,11 +84,20 @@ func Open(cfg Config, log *slog.Logger) (*Broker, error) {
 		stopServer(b.server)
 		return nil, err
 	}
+	if len(cfg.URLs) > 0 {
+		b.out = &outbox{max: cfg.Outbox}
+		if b.link, err = openLink(b); err != nil {
+			b.Close()
+			return nil, err
+		}
+	}
 	return b, nil
 }
 
-// Close ends every subscription, waiting for the calls in progress, and stops
-// the server. A second call does nothing. Not to be called from a subscriber.
+// Close ends every subscription and service, waiting for the calls in
+// progress, and stops the server. What waits for the other nodes is sent
+// first, if that takes no longer than a second. A second call does nothing.
+// Not to be called from a subscriber or a service.
 func (b *Broker) Close() {
 	b.mu.Lock()
 	if b.closed {
@@ -135,6 +112,8 @@ func (b *Broker) Close() {
 	for s := range subs {
 		s.stop()
 	}
+	b.served.close()
+	b.link.close()
 	b.nc.Close()
 	stopServer(b.server)
 }
@@ -147,7 +126,20 @@ func (b *Broker) Close() {
 // clock's microseconds and the last one plus one, before Publish returns; one
 // without TS gets the clock's. The error is ErrStale, ErrClosed, or a
 // *protocol.Error for a publication that is not acceptable.
+//
+// Other nodes get p too. Each channel should have one writer among all nodes:
+// see ErrStale.
 func (b *Broker) Publish(p *protocol.Publication) error {
+	err := b.publish(p, false)
+	b.link.kick()
+	return err
+}
+
+// PublishLocal is Publish for this node's subscribers only: what each node
+// says of itself.
+func (b *Broker) PublishLocal(p *protocol.Publication) error { return b.publish(p, true) }
+
+func (b *Broker) publish(p *protocol.Publication, local bool) error {
 	if p.Signal != nil {
 		return refuse(protocol.InvalidMessage, "an entry of the event log is appended, not published")
 	}
@@ -170,7 +162,12 @@ func (b *Broker) Publish(p *protocol.Publication) error {
 	if err := b.sendLocked(v.subjectOr(p.Channel), p); err != nil {
 		return fmt.Errorf("publish to %s: %w", p.Channel, err)
 	}
-	b.last.put(p, v)
+	v = b.last.put(p, v)
+	v.local = local
+	if b.out != nil && !local {
+		v.wroteBy(nodeID{}, b.cfg.Now())
+		b.out.state(p)
+	}
 	return nil
 }
 
@@ -216,13 +213,20 @@ type Stats struct {
 	// Skipped counts messages that found a subscriber's queue full. Entries of
 	// the log among them were delivered all the same.
 	Skipped uint64
+	Link    LinkStats
 }
 
 // Stats counts now.
 func (b *Broker) Stats() Stats {
+	shared := b.link.stats()
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.out != nil {
+		shared.Waiting = b.out.states.len() + int(b.out.head-b.out.sent)
+		shared.Dropped, shared.Unsent = b.out.dropped, b.out.unsent
+	}
 	st := Stats{
+		Link:          shared,
 		StateChannels: len(b.last.values),
 		LogEntries:    b.events.entries.len(),
 		LogBytes:      b.events.bytes,

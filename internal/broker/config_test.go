@@ -17,6 +17,15 @@ func TestConfig(t *testing.T) {
 		{"negative bytes", func(c *Config) { c.LogBytes = -1 }},
 		{"log without bound", func(c *Config) { c.LogEntries, c.LogBytes = 0, 0 }},
 		{"negative test channels", func(c *Config) { c.TestChannels = -1 }},
+		{"outbox too small", func(c *Config) { c.Outbox = 15 }},
+		{"no prefix", func(c *Config) { c.Prefix = "" }},
+		{"a wildcard in the prefix", func(c *Config) { c.Prefix = "a.>" }},
+		{"no scheme", func(c *Config) { c.URLs = []string{"localhost:4222"} }},
+		{"another scheme", func(c *Config) { c.URLs = []string{"http://localhost:4222"} }},
+		{"no host", func(c *Config) { c.URLs = []string{"nats://"} }},
+		{"credentials without a server", func(c *Config) { c.Credentials = "config_test.go" }},
+		{"credentials that are not there", func(c *Config) { c.URLs, c.Credentials = []string{"nats://localhost:1"}, "none" }},
+		{"authorities that are not there", func(c *Config) { c.URLs, c.CA = []string{"nats://localhost:1"}, "none" }},
 		{"pending too small", func(c *Config) { c.Pending = 15 }},
 	}
 	for _, tt := range tests {

@@ -46,13 +46,13 @@ func (b *Broker) connect() (*nats.Conn, error) {
 		nats.ReconnectWait(10*time.Millisecond),
 		nats.ReconnectJitter(0, 0),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
-			b.log.Warn("broker connection", "error", err)
+			b.log.Warn("broker connection", "err", err)
 		}),
 		nats.ReconnectHandler(func(nc *nats.Conn) {
 			b.log.Warn("broker connection was lost and is back")
 			// What was under way may be lost: have the subscribers look.
 			if err := nc.Publish(wakeSubject, nil); err != nil {
-				b.log.Error("wake subscribers", "error", err)
+				b.log.Error("wake subscribers", "err", err)
 			}
 		}),
 	)

@@ -27,8 +27,11 @@ const (
 // with the same channel, type and data the offset it has is returned, and p is
 // left alone; with others the error is a *protocol.Error with Conflict. An
 // empty id is always new. content is what a repeat must have in common when
-// its data may differ (a time that was filled in); nil means the data. Other errors are ErrClosed, the context's, and a
-// *protocol.Error for an entry that is not acceptable or finds no room.
+// its data may differ (a time that was filled in); nil means the data. Other
+// errors are ErrClosed, the context's, and a *protocol.Error for an entry that is not acceptable or finds no room.
+//
+// Other nodes append p to their own logs too, once, unless it is an entry of
+// test:log, which every node has its own of.
 func (b *Broker) Append(ctx context.Context, issuer string, p *protocol.Publication, content []byte) (int64, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err
@@ -37,27 +40,41 @@ func (b *Broker) Append(ctx context.Context, issuer string, p *protocol.Publicat
 		return 0, err
 	}
 	e := entry{p: p, id: issuedID{issuer, p.Signal.ID}, sum: contentSum(p, content), at: b.cfg.Now()}
+	offset, err := b.append(&e, true)
+	b.link.kick()
+	return offset, err
+}
+
+// append adds e, which other nodes get too when share is set.
+func (b *Broker) append(e *entry, share bool) (int64, error) {
+	p := e.p
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed {
 		return 0, ErrClosed
 	}
-	if offset, err := b.events.known(&e); offset > 0 || err != nil {
+	if offset, err := b.events.known(e); offset > 0 || err != nil {
 		return offset, err
 	}
 	if !b.events.makeRoom(sizeOf(p), b.deliveredLocked()) {
 		// Nothing that a client of this node has a right to is overwritten.
-		return 0, &protocol.Error{Code: protocol.Internal, RetryAfter: protocol.Second,
-			Message: "the event log is full of entries that are still to be delivered; try again"}
+		return 0, errNoRoom
 	}
 	p.Offset = b.events.head + 1
 	stampTime(p, protocol.Time(e.at.UnixNano()))
 	if err := b.sendLocked(logSubject, p); err != nil {
 		return 0, fmt.Errorf("append to the event log: %w", err)
 	}
-	b.events.add(&e)
+	b.events.add(e)
+	if b.out != nil && share && p.Channel != protocol.TestLogChannel {
+		b.out.entry(e.id.issuer, e.sum, p)
+	}
 	return p.Offset, nil
 }
+
+// errNoRoom is a refusal that may be tried again.
+var errNoRoom = &protocol.Error{Code: protocol.Internal, RetryAfter: protocol.Second,
+	Message: "the event log is full of entries that are still to be delivered; try again"}
 
 func checkEntry(p *protocol.Publication) error {
 	if p.Signal == nil || p.Channel != protocol.LogChannel && p.Channel != protocol.TestLogChannel {

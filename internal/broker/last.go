@@ -3,6 +3,7 @@ package broker
 import (
 	"container/list"
 	"strings"
+	"time"
 
 	"cryptointel/protocol"
 )
@@ -22,7 +23,15 @@ type lastValue struct {
 	p       *protocol.Publication
 	subject string        // the channel's NATS subject, made once
 	test    *list.Element // nil outside test:{name}
+	local   bool          // this node's own affair, not shared with others
+
+	writer, before nodeID    // who made p, and who made those before the writer did
+	since          time.Time // when the writer took over
 }
+
+// takeover is how soon a writer that comes back after another shows that the
+// two do not take turns but quarrel.
+const takeover = time.Minute
 
 func newLastValues(maxTests int) lastValues {
 	return lastValues{values: map[string]*lastValue{}, tests: list.New(), maxTests: maxTests}
@@ -47,25 +56,37 @@ func (v *lastValue) subjectOr(channel string) string {
 	return v.subject
 }
 
-// put makes p the newest; v is what find returned.
-func (l *lastValues) put(p *protocol.Publication, v *lastValue) {
+// wroteBy notes who writes the channel, and reports whether two do.
+func (v *lastValue) wroteBy(node nodeID, now time.Time) (two bool) {
+	if node == v.writer {
+		return false
+	}
+	two = node == v.before && now.Sub(v.since) < takeover
+	v.before, v.writer, v.since = v.writer, node, now
+	return two
+}
+
+// put makes p the newest; v is what find returned. It returns the value that
+// holds p now.
+func (l *lastValues) put(p *protocol.Publication, v *lastValue) *lastValue {
 	if v != nil {
 		v.p = p
 		if v.test != nil {
 			l.tests.MoveToBack(v.test)
 		}
-		return
+		return v
 	}
 	v = &lastValue{p: p, subject: subjectOf(p.Channel)}
 	l.values[p.Channel] = v
 	if !strings.HasPrefix(p.Channel, "test:") {
-		return
+		return v
 	}
 	v.test = l.tests.PushBack(v)
 	if l.maxTests > 0 && l.tests.Len() > l.maxTests {
 		oldest := l.tests.Remove(l.tests.Front()).(*lastValue)
 		delete(l.values, oldest.p.Channel)
 	}
+	return v
 }
 
 func (l *lastValues) appendAll(out []*protocol.Publication) []*protocol.Publication {

@@ -94,7 +94,7 @@ func (s *subscription) start() (err error) {
 func (s *subscription) stop() {
 	skipped := s.skipped()
 	if err := s.nats.Unsubscribe(); err != nil { // the connection is gone: it ends all the same
-		s.b.log.Warn("end a subscription", "error", err)
+		s.b.log.Warn("end a subscription", "err", err)
 	}
 	<-s.ended
 	s.b.mu.Lock()
@@ -130,7 +130,7 @@ func (s *subscription) publication(m *nats.Msg) {
 	p, err := parsePublication(m.Data)
 	switch {
 	case err != nil:
-		s.b.log.Error("read a message from NATS", "subject", m.Subject, "error", err)
+		s.b.log.Error("read a message from NATS", "subject", m.Subject, "err", err)
 	case p.Signal != nil:
 		s.entry(p)
 	default:
