@@ -22,6 +22,10 @@ func BenchmarkCodec(b *testing.B) {
 		{"coinbase/level2", NewCoinbase(assets), `{"channel":"l2_data","timestamp":"2026-08-09T21:05:48.483587501Z","sequence_num":1,"events":[{"type":"snapshot","updates":[` + strings.Repeat(`{"price_level":"1"},`, 100) + `{}]}]}`},
 		{"binance/trade", NewBinance(assets), `{"stream":"btcusdt@trade","data":{"e":"trade","E":1723161255343,"s":"BTCUSDT","t":3735683259,"p":"61837.63000000","q":"0.02000000","T":1723161255342,"m":true,"M":true}}`},
 		{"binance/bookTicker", NewBinance(assets), `{"stream":"btcusdt@bookTicker","data":{"u":50093239212,"s":"BTCUSDT","b":"61837.63000000","B":"3.78826000","a":"61837.64000000","A":"1.54698000"}}`},
+		{"okx/ticker", NewOKX(assets), okxTickerFrame("BTC-USDT", "30236.10", okxTime)},
+		{"okx/repeat", NewOKX(assets), okxTradesFrame(okxTradeText("BTC-USDT", 10, 1))},
+		{"bybit/ticker", NewBybit(assets), bybitTickerFrame("BTCUSDT", "65140.5", bybitTime)},
+		{"bitstamp/repeat", NewBitstamp(assets), bitstampTradeFrame("btcusd", 10)},
 	}
 	for _, bb := range benchmarks {
 		b.Run(bb.name, func(b *testing.B) {

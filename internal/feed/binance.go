@@ -9,7 +9,7 @@ import (
 	"cryptointel/protocol"
 )
 
-// Binance decodes the spot streams trade, aggTrade, 24hrMiniTicker and
+// Binance speaks the spot streams trade, aggTrade, 24hrMiniTicker and
 // 24hrTicker, wrapped ({"stream":…,"data":…}) or raw, one event or an array
 // of them. Others are counted and ignored. Its keys differ only in case
 // (e and E, t and T), so nothing here may match keys as encoding/json does.
@@ -17,6 +17,7 @@ type Binance struct {
 	json    reader
 	symbols symbols
 	stats   Stats
+	notes   notes
 }
 
 // NewBinance returns a codec that has seen nothing.
@@ -28,8 +29,9 @@ func NewBinance(assets resolver) *Binance {
 func (b *Binance) Name() string { return "binance" }
 
 // Reset begins a new connection. Binance repeats nothing and numbers no
-// frames: trades missed meanwhile show as a gap.
-func (b *Binance) Reset() {}
+// frames: trades missed meanwhile show as a gap. What a second connection
+// received while the first one lost it closes gaps.
+func (b *Binance) Reset() { b.symbols.reopen() }
 
 // Stats returns the counts so far.
 func (b *Binance) Stats() Stats { return b.stats.clone() }
@@ -75,6 +77,7 @@ func (b *Binance) event(v *fastjson.Value, received protocol.Time, out []market.
 	switch string(kind) {
 	case "trade", "aggTrade", "24hrMiniTicker", "24hrTicker":
 	default:
+		b.notice(v, kind)
 		b.stats.ignore(binanceKind(v, kind))
 		return out, nil
 	}
@@ -85,19 +88,21 @@ func (b *Binance) event(v *fastjson.Value, received protocol.Time, out []market.
 	}
 	t := market.Tick{Exchange: "binance", Asset: p.slug, Quote: p.quote, Received: received}
 	var err error
-	fresh := true
+	isNew := true
 	switch string(kind) {
 	case "trade":
-		fresh, err = b.trade(v, p, &t, "t", &p.lastTrade)
+		err = binanceTrade(v, p, &t, "t")
+		isNew = err == nil && b.contiguous(&p.lastTrade, t.TradeID)
 	case "aggTrade":
-		fresh, err = b.trade(v, p, &t, "a", &p.lastAgg)
+		err = binanceTrade(v, p, &t, "a")
+		isNew = err == nil && b.aggregate(p, &t)
 	default:
 		err = binanceTicker(v, p, &t)
 	}
 	if err != nil {
 		return out, fmt.Errorf("%s: %w", kind, err)
 	}
-	if fresh {
+	if isNew {
 		out = append(out, t)
 	}
 	return out, nil
@@ -118,23 +123,34 @@ func binanceKind(v *fastjson.Value, kind []byte) []byte {
 	return []byte("unknown")
 }
 
-// trade reads a trade or an aggregate of trades. It is not fresh when its id
-// was seen.
-func (b *Binance) trade(v *fastjson.Value, p *pair, t *market.Tick, idKey string, last *int64) (fresh bool, err error) {
+// binanceTrade reads a trade or an aggregate of trades.
+func binanceTrade(v *fastjson.Value, p *pair, t *market.Tick, idKey string) (err error) {
 	if t.Price, err = decimal(v, "p"); err != nil {
-		return false, err
+		return err
 	}
 	if t.Size, err = decimal(v, "q"); err != nil {
-		return false, err
+		return err
 	}
 	if t.TradeID, err = intField(v, idKey); err != nil {
-		return false, err
+		return err
 	}
 	if t.Time, err = binanceTime(v, "T"); err != nil {
-		return false, err
+		return err
 	}
 	t.PriceText = p.price(text(v, "p"))
-	return b.contiguous(last, t.TradeID), nil
+	return nil
+}
+
+// aggregate places an aggregate trade: live feeds follow these, so their gaps
+// are remembered and refilled. An id of 0 and below is none.
+func (b *Binance) aggregate(p *pair, t *market.Tick) (isNew bool) {
+	switch p.arrive(&p.lastAgg, t.TradeID, t.Time, &b.stats, &b.notes) {
+	case seen:
+		return false
+	case found:
+		t.Late = true
+	}
+	return true
 }
 
 // contiguous compares an id with the one that should come: they count every

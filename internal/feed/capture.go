@@ -13,7 +13,7 @@ import (
 )
 
 // replays lists, for errors, what can be replayed.
-const replays = "this version replays captures of COINBASE (Advanced Trade) and BINANCE (spot), bars, trades and multi-coin prices"
+const replays = "this version replays captures of COINBASE (Advanced Trade), KRAKEN (v2), BINANCE (spot), OKX, BYBIT and BITSTAMP, bars, trades and multi-coin prices"
 
 // codecFor returns the codec for a capture of exchange over url.
 func codecFor(exchange, url string, assets resolver) (Codec, error) {
@@ -22,22 +22,100 @@ func codecFor(exchange, url string, assets resolver) (Codec, error) {
 		return nil, fmt.Errorf("no adapter for Coinbase Exchange (%s); %s", url, replays)
 	case exchange == "COINBASE":
 		return NewCoinbase(assets), nil
+	case exchange == "KRAKEN" && strings.HasSuffix(url, "/v2"):
+		return NewKraken(assets), nil
+	case exchange == "KRAKEN":
+		return nil, fmt.Errorf("no adapter for KRAKEN v1 (%s); %s", url, replays)
 	case exchange == "BINANCE" && (strings.Contains(url, "//fstream") || strings.Contains(url, "//dstream")):
 		return nil, fmt.Errorf("no adapter for Binance futures (%s); %s", url, replays)
 	case exchange == "BINANCE":
 		return NewBinance(assets), nil
+	case exchange == "OKX":
+		return NewOKX(assets), nil
+	case exchange == "BYBIT" && bybitDerivatives(url):
+		return newBybitDerivatives(assets), nil
+	case exchange == "BYBIT":
+		return NewBybit(assets), nil
+	case exchange == "BITSTAMP":
+		return NewBitstamp(assets), nil
 	}
 	return nil, fmt.Errorf("no adapter for %s; %s", exchange, replays)
 }
 
-// A capture is raw frames of a connection, each in an envelope with the time
-// it was received, one JSON object a line.
-type capture struct {
-	json  reader
-	codec Codec
+// bybitDerivatives reports whether a URL leads to other markets than spot. A
+// capture often holds such a connection beside the spot one.
+func bybitDerivatives(url string) bool {
+	for _, kind := range []string{"/linear", "/inverse", "/option", "/spread", "/rfq"} {
+		if strings.HasSuffix(url, kind) {
+			return true
+		}
+	}
+	return false
 }
 
-func (c *capture) stats() Stats { return c.codec.Stats() }
+// A capture is raw frames of connections, each in an envelope with its
+// connection and the time it was received, one JSON object a line. Every
+// connection has its own codec, as sequence numbers and kinds of market are
+// the connection's.
+type capture struct {
+	json     reader
+	exchange string
+	assets   resolver
+	codecs   map[string]Codec // by connection
+}
+
+// maxConns bounds the connections of a file: their names come from outside.
+const maxConns = 1000
+
+func (c *capture) stats() Stats {
+	var sum Stats
+	for _, codec := range c.codecs {
+		sum = sum.plus(codec.Stats())
+	}
+	return sum
+}
+
+// plus adds the counts of another codec.
+func (s Stats) plus(o Stats) Stats {
+	s.Frames += o.Frames
+	s.Ticks += o.Ticks
+	s.Malformed += o.Malformed
+	s.Duplicates += o.Duplicates
+	s.Gaps += o.Gaps
+	s.Missing += o.Missing
+	s.Recovered += o.Recovered
+	s.OutOfOrder += o.OutOfOrder
+	s.Unknown += o.Unknown
+	ignored := make(map[string]uint64, len(s.Ignored)+len(o.Ignored))
+	for _, from := range []map[string]uint64{s.Ignored, o.Ignored} {
+		for kind, n := range from {
+			ignored[kind] += n
+		}
+	}
+	s.Ignored = ignored
+	return s
+}
+
+// codec is that of the line's connection. A connect line begins the
+// connection anew; a capture cut from a longer one lacks it.
+func (c *capture) codec(v *fastjson.Value) (Codec, error) {
+	conn := text(v, "conn")
+	if codec, ok := c.codecs[string(conn)]; ok {
+		return codec, nil
+	}
+	if len(c.codecs) >= maxConns {
+		return nil, fmt.Errorf("connection %.40q is one too many: a capture holds at most %d", conn, maxConns)
+	}
+	codec, err := codecFor(c.exchange, string(text(v, "url")), c.assets)
+	if err != nil {
+		return nil, err
+	}
+	if c.codecs == nil {
+		c.codecs = make(map[string]Codec)
+	}
+	c.codecs[string(conn)] = codec
+	return codec, nil
+}
 
 // header reads the first line.
 func (c *capture) header(line []byte) (kind, exchange string, err error) {
@@ -66,7 +144,11 @@ func (c *capture) parse(line []byte, out []market.Tick) (protocol.Time, []market
 	}
 	switch kind := text(v, "t"); string(kind) {
 	case "connect":
-		c.codec.Reset()
+		codec, err := c.codec(v)
+		if err != nil {
+			return 0, out, err
+		}
+		codec.Reset()
 		return 0, out, nil
 	case "header", "http", "send":
 		return 0, out, nil
@@ -86,7 +168,11 @@ func (c *capture) frame(v *fastjson.Value, out []market.Tick) (protocol.Time, []
 	if frame == nil {
 		return 0, out, errors.New("no data in the line")
 	}
-	out, err = c.codec.Decode(frame, at, out)
+	codec, err := c.codec(v)
+	if err != nil {
+		return 0, out, err
+	}
+	out, err = codec.Decode(frame, at, out)
 	return at, out, err
 }
 

@@ -80,6 +80,7 @@ type Stats struct {
 	Duplicates uint64            // trades that were seen before, dropped
 	Gaps       uint64            // places where frames or trades are missing
 	Missing    uint64            // how many are missing there
+	Recovered  uint64            // how many of the missing came after all: repeated by a new connection, or refilled
 	OutOfOrder uint64            // frames with an earlier sequence number
 	Unknown    uint64            // ticks for symbols without an asset, skipped
 	Ignored    map[string]uint64 // frames without ticks, by their type

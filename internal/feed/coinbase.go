@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 
 	"github.com/valyala/fastjson"
@@ -14,7 +13,7 @@ import (
 	"cryptointel/protocol"
 )
 
-// Coinbase decodes Advanced Trade: ticker, ticker_batch and market_trades
+// Coinbase speaks Advanced Trade: ticker, ticker_batch and market_trades
 // become ticks; heartbeats, subscriptions and all other channels count in the
 // sequence and are ignored.
 type Coinbase struct {
@@ -24,6 +23,7 @@ type Coinbase struct {
 	begun   bool     // next holds
 	batch   []traded // scratch of trades
 	stats   Stats
+	notes   notes
 }
 
 // NewCoinbase returns a codec that has seen nothing.
@@ -35,7 +35,10 @@ func NewCoinbase(assets resolver) *Coinbase {
 func (c *Coinbase) Name() string { return "coinbase" }
 
 // Reset begins a new connection.
-func (c *Coinbase) Reset() { c.begun = false }
+func (c *Coinbase) Reset() {
+	c.begun = false
+	c.symbols.reopen()
+}
 
 // Stats returns the counts so far.
 func (c *Coinbase) Stats() Stats { return c.stats.clone() }
@@ -68,6 +71,7 @@ func (c *Coinbase) decode(frame []byte, received protocol.Time, out []market.Tic
 	if channel == nil {
 		// {"type":"error","message":"..."} and what may come: clients are
 		// asked to ignore what they do not know.
+		c.complaint(v)
 		c.stats.ignore(text(v, "type"))
 		return out, nil
 	}
@@ -75,29 +79,37 @@ func (c *Coinbase) decode(frame []byte, received protocol.Time, out []market.Tic
 	if err != nil || n < 0 {
 		return out, cmp.Or(err, errNegative)
 	}
-	c.sequence(uint64(n))
+	current := c.sequence(uint64(n))
 	switch string(channel) {
 	case "ticker", "ticker_batch":
+		if !current {
+			return out, nil // there was a newer one; trades go by their ids
+		}
 		return c.tickers(v, received, out)
 	case "market_trades":
 		return c.trades(v, received, out)
+	case "subscriptions":
+		c.notes.add(Note{Kind: Subscribed})
 	}
 	c.stats.ignore(channel)
 	return out, nil
 }
 
 // sequence compares a frame's number with the one that should come: they
-// count all frames of a connection, so a jump is a loss.
-func (c *Coinbase) sequence(n uint64) {
+// count all frames of a connection, so a jump is a loss. It is false for a
+// frame that comes too late or twice.
+func (c *Coinbase) sequence(n uint64) (current bool) {
 	switch {
 	case c.begun && n > c.next:
 		c.stats.Gaps++
 		c.stats.Missing += n - c.next
+		c.notes.add(Note{Kind: Lost, Text: fmt.Sprintf("frames %d to %d are missing", c.next, n-1)})
 	case c.begun && n < c.next:
 		c.stats.OutOfOrder++
-		return
+		return false
 	}
 	c.next, c.begun = n+1, true
+	return true
 }
 
 // tickers reads the frames of ticker and ticker_batch. A ticker has no time
@@ -143,18 +155,13 @@ func coinbaseDay(k *fastjson.Value, price float64) market.Day {
 	return d
 }
 
-// A traded tick waits for its place: a snapshot holds the recent trades newest
-// first, and after a reconnect many of them again.
-type traded struct {
-	pair *pair
-	tick market.Tick
-}
-
-// trades reads the frames of market_trades. Trade ids grow with each trade of
-// a product, so the last one tells what was seen.
+// trades reads the frames of market_trades. Trade ids count every trade of a
+// product (in the recording without a hole), so they tell what was seen and
+// what is missing.
 func (c *Coinbase) trades(v *fastjson.Value, received protocol.Time, out []market.Tick) ([]market.Tick, error) {
 	c.batch = c.batch[:0]
 	for _, event := range v.GetArray("events") {
+		snapshot := string(text(event, "type")) == "snapshot"
 		for _, k := range event.GetArray("trades") {
 			p := c.symbols.find(text(k, "product_id"))
 			if p == nil {
@@ -166,20 +173,10 @@ func (c *Coinbase) trades(v *fastjson.Value, received protocol.Time, out []marke
 				return out, err
 			}
 			t.Received = received
-			c.batch = append(c.batch, traded{p, t})
+			c.batch = append(c.batch, traded{p, t, snapshot})
 		}
 	}
-	slices.SortStableFunc(c.batch, func(a, b traded) int { return cmp.Compare(a.tick.TradeID, b.tick.TradeID) })
-	for i := range c.batch {
-		p, id := c.batch[i].pair, c.batch[i].tick.TradeID
-		if id <= p.lastTrade {
-			c.stats.Duplicates++
-			continue
-		}
-		p.lastTrade = id
-		out = append(out, c.batch[i].tick)
-	}
-	return out, nil
+	return settle(c.batch, &c.stats, &c.notes, out), nil
 }
 
 func coinbaseTrade(k *fastjson.Value, p *pair) (t market.Tick, err error) {

@@ -18,7 +18,7 @@ func fuzzCodec(f *testing.F, files []string, seeds []string, decode func([]byte)
 		kinds := make(map[string]bool)
 		for _, frame := range frames(f, name) {
 			m, _ := object(frame[:min(len(frame), 20_000)])
-			if kind := fmt.Sprint(str(m, "channel"), str(m, "stream")); m != nil && len(frame) < 3000 && !kinds[kind] {
+			if kind := fmt.Sprint(str(m, "channel"), str(m, "stream"), str(m, "topic"), str(m, "event"), m["arg"]); m != nil && len(frame) < 3000 && !kinds[kind] {
 				kinds[kind] = true
 				f.Add(frame)
 			}

@@ -107,7 +107,7 @@ func (r *recording) format(first []byte, assets names) (parser, error) {
 // capture chooses the codec of a capture. The header names the exchange, the
 // line of the connection which of its protocols.
 func (r *recording) capture(header []byte, assets names) (parser, error) {
-	c := &capture{}
+	c := &capture{assets: assets}
 	kind, exchange, err := c.header(header)
 	if err != nil {
 		return nil, fmt.Errorf("the header line: %w", err)
@@ -115,6 +115,7 @@ func (r *recording) capture(header []byte, assets names) (parser, error) {
 	if kind != "header" {
 		return nil, fmt.Errorf("a capture begins with its header line, not with %.20q", kind)
 	}
+	c.exchange = exchange
 	for r.pending == nil {
 		line, err := r.next()
 		if err != nil {
@@ -125,9 +126,8 @@ func (r *recording) capture(header []byte, assets names) (parser, error) {
 			return nil, err
 		}
 		if kind == "connect" || kind == "recv" {
-			c.codec, err = codecFor(exchange, url, assets)
 			r.pending = append([]byte(nil), line...)
-			if err != nil {
+			if _, err := codecFor(exchange, url, assets); err != nil {
 				return nil, err
 			}
 		}
@@ -194,7 +194,7 @@ func (r *recording) record(ctx context.Context, out []market.Tick) (protocol.Tim
 
 func (r *recording) skip(err error) {
 	if r.bad++; r.bad <= loggedBad {
-		r.log.Warn("replay: bad line skipped", "file", r.path, "line", r.line, "error", err)
+		r.log.Warn("replay: bad line skipped", "file", r.path, "line", r.line, "err", err)
 	}
 }
 

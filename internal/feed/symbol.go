@@ -1,6 +1,10 @@
 package feed
 
-import "strings"
+import (
+	"strings"
+
+	"cryptointel/protocol"
+)
 
 // quotes are the moneys a symbol without a separator can end in, a longer one
 // before those it ends in.
@@ -9,11 +13,15 @@ var quotes = []string{"FDUSD", "USDT", "USDC", "BUSD", "TUSD", "USD", "EUR", "GB
 
 // A pair is what is kept of a symbol.
 type pair struct {
+	symbol      string
 	slug, quote string // slug is empty for a symbol without an asset
 
-	lastText  string // the newest price as text, shared by ticks that repeat it
-	lastTrade int64  // the newest trade's id, 0 before the first
-	lastAgg   int64  // the newest aggregate trade's id
+	lastText  string        // the newest price as text, shared by ticks that repeat it
+	lastTrade int64         // the newest trade's id, 0 before the first
+	lastAgg   int64         // the newest aggregate trade's id
+	lastTime  protocol.Time // of the trade that one of the two names
+	top       int64         // scratch of settle
+	missing   []hole        // trades that were not seen, by id
 }
 
 // price returns the price's text. Most ticks repeat the one before: then it
@@ -48,7 +56,7 @@ func (s *symbols) find(symbol []byte) *pair {
 
 func (s *symbols) learn(symbol string) *pair {
 	slug, quote := splitSymbol(s.assets, symbol)
-	p := &pair{slug: slug, quote: quote}
+	p := &pair{symbol: symbol, slug: slug, quote: quote}
 	if len(s.pairs) < maxSymbols {
 		if s.pairs == nil {
 			s.pairs = make(map[string]*pair)
