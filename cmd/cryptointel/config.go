@@ -1,48 +1,54 @@
 package main
 
 import (
+	"errors"
 	"fmt"
-	"maps"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
-	"unicode"
 
 	"github.com/alecthomas/kong"
-	"go.yaml.in/yaml/v3"
 )
 
-// snake names a flag after its field: MessageBytes is message_bytes.
-func snake(field string) string {
-	var b strings.Builder
-	runes := []rune(field)
-	for i, r := range runes {
-		if unicode.IsUpper(r) {
-			if i > 0 && (unicode.IsLower(runes[i-1]) || i+1 < len(runes) && unicode.IsLower(runes[i+1])) {
-				b.WriteByte('_')
-			}
-			r = unicode.ToLower(r)
-		}
-		b.WriteRune(r)
-	}
-	return b.String()
-}
+const configFlag = "config"
 
 // BeforeResolve reads the YAML file that --config names. Its values are for
 // flags that neither the command line nor the environment gives.
 func (c *cli) BeforeResolve(ctx *kong.Context) error {
-	path := configPath(ctx)
-	if path == "" {
+	file := &configFile{path: configPath(ctx)}
+	c.file = file
+	ctx.Bind(file)
+	if file.path == "" {
 		return nil
 	}
-	values, err := readConfig(path)
-	if err == nil {
-		err = checkKeys(path, values, ctx.Flags())
+	if err := file.read(); err != nil {
+		return err
+	}
+	if err := file.check(settingFlags(ctx)); err != nil {
+		return err
 	}
 	ctx.AddResolver(kong.ResolverFunc(func(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
-		return value(values[flag.Name], flag), nil
+		if slices.ContainsFunc(flag.Envs, inEnvironment) {
+			return nil, nil // the environment wins
+		}
+		return file.entries[flag.Name].value, nil
 	}))
-	return err
+	return nil
+}
+
+// BeforeApply refuses a choice that a flag does not have, in the words that
+// the file's are refused with.
+func (c *cli) BeforeApply(ctx *kong.Context) error {
+	for _, flag := range ctx.Flags() {
+		if flag.Enum == "" {
+			continue
+		}
+		if err := checkChoice(flag, fmt.Sprint(ctx.FlagValue(flag))); err != nil {
+			return fmt.Errorf("--%w", err)
+		}
+	}
+	return nil
 }
 
 // configPath is the value of --config, empty when the command has no such flag.
@@ -56,53 +62,88 @@ func configPath(ctx *kong.Context) string {
 	return ""
 }
 
-const configFlag = "config"
-
-// readConfig returns the values of a file by the names of their flags: a dot
-// in the name is a level of nesting, or just a dot.
-func readConfig(path string) (map[string]any, error) {
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("read the configuration: %w", err)
-	}
-	var tree map[string]any
-	if err := yaml.Unmarshal(b, &tree); err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	values := map[string]any{}
-	flatten(values, "", tree)
-	return values, nil
+// settingFlags are the flags that a file may set.
+func settingFlags(ctx *kong.Context) []*kong.Flag {
+	return slices.DeleteFunc(ctx.Flags(), func(f *kong.Flag) bool { return f.Name == configFlag || f.Name == "help" })
 }
 
-func flatten(out map[string]any, prefix string, tree map[string]any) {
-	for k, v := range tree {
-		if sub, ok := v.(map[string]any); ok {
-			flatten(out, prefix+k+".", sub)
-			continue
-		}
-		out[prefix+k] = v
+func names(flags []*kong.Flag) []string {
+	out := make([]string, len(flags))
+	for i, f := range flags {
+		out[i] = f.Name
 	}
+	return out
 }
 
-// checkKeys refuses a key that no flag has, and names the nearest that one
-// does.
-func checkKeys(path string, values map[string]any, flags []*kong.Flag) error {
-	var known []string
-	for _, flag := range flags {
-		if flag.Name != configFlag && flag.Name != "help" {
-			known = append(known, flag.Name)
-		}
+func inEnvironment(name string) bool {
+	_, ok := os.LookupEnv(name)
+	return ok
+}
+
+// decode reads a value, as kong takes it from a command line, into a new one
+// of the flag's type.
+func decode(flag *kong.Flag, value any) (reflect.Value, error) {
+	target := reflect.New(flag.Target.Type()).Elem()
+	scan := kong.Scan().PushTyped(value, kong.FlagValueToken)
+	return target, flag.Mapper.Decode(&kong.DecodeContext{Value: flag.Value, Scan: scan}, target)
+}
+
+// checkChoice refuses what is none of an enum flag's choices.
+func checkChoice(flag *kong.Flag, value string) error {
+	choices := flag.EnumSlice()
+	if flag.Enum == "" || slices.Contains(choices, value) {
+		return nil
 	}
-	for _, key := range slices.Sorted(maps.Keys(values)) {
-		if !slices.Contains(known, key) {
-			return fmt.Errorf("%s: unknown key %q; did you mean %q?", path, key, nearest(key, known))
-		}
+	return fmt.Errorf("%s must be one of %s but got %q; did you mean %q?",
+		flag.Name, strings.Join(choices, ", "), value, nearest(value, choices))
+}
+
+// pathMapper is kong's for files, but an empty text stays empty: it says that
+// there is no file, not that the file is the working directory.
+func pathMapper(ctx *kong.DecodeContext, target reflect.Value) error {
+	if target.Kind() == reflect.Slice {
+		return kong.NewRegistry().RegisterDefaults().ForNamedValue("path", target).Decode(ctx, target)
 	}
+	var path string
+	if err := ctx.Scan.PopValueInto("file", &path); err != nil {
+		return err
+	}
+	if path != "" {
+		path = kong.ExpandPath(path)
+	}
+	target.SetString(path)
 	return nil
 }
 
-func nearest(key string, known []string) string {
-	return slices.MinFunc(known, func(a, b string) int { return distance(key, a) - distance(key, b) })
+// parseError is kong's error, with the nearest name for an unknown flag also
+// when it is a word apart.
+func parseError(err error) error {
+	const unknown = "unknown flag --"
+	var p *kong.ParseError
+	rest, found := strings.CutPrefix(err.Error(), unknown)
+	if !found || strings.Contains(rest, "did you mean") || !errors.As(err, &p) || p.Context == nil {
+		return err
+	}
+	return fmt.Errorf("%s%s, did you mean %q?", unknown, rest, "--"+nearest(rest, names(settingFlags(p.Context))))
+}
+
+// nearest is the known word that takes the fewest changes to write, the first
+// of several.
+func nearest(word string, known []string) string {
+	return slices.MinFunc(known, func(a, b string) int { return apart(word, a) - apart(word, b) })
+}
+
+// apart is how far a word is from a known one. One without its group, or a
+// part of the name, is near too.
+func apart(word, known string) int {
+	d := 2 * distance(word, known)
+	if last := known[strings.LastIndexByte(known, '.')+1:]; last != known {
+		d = min(d, 2*distance(word[strings.LastIndexByte(word, '.')+1:], last)+1)
+	}
+	if len(word) > 3 && strings.Contains(known, strings.TrimLeft(word, "-")) {
+		d = min(d, 2)
+	}
+	return d
 }
 
 // distance is how many letters must change to make one word the other.
@@ -123,26 +164,4 @@ func distance(a, b string) int {
 		}
 	}
 	return row[len(b)]
-}
-
-// value is a value of the file as kong takes it: text, or a list of texts. It
-// is nil, for nothing, when the key has no value or the environment wins.
-func value(v any, flag *kong.Flag) any {
-	if v == nil || slices.ContainsFunc(flag.Envs, inEnvironment) {
-		return nil
-	}
-	list, ok := v.([]any)
-	if !ok {
-		return fmt.Sprint(v)
-	}
-	texts := make([]any, len(list))
-	for i, x := range list {
-		texts[i] = fmt.Sprint(x)
-	}
-	return texts
-}
-
-func inEnvironment(name string) bool {
-	_, ok := os.LookupEnv(name)
-	return ok
 }

@@ -98,7 +98,7 @@ func TestSettings(t *testing.T) {
 				c.Gateway.Origins = []string{"https://a.example"}
 			}},
 		{name: "empty lists", args: []string{"--feeds="}, file: "feeds: [demo]\nauth:\n  anonymous_channels: []\n",
-			want: func(c *server.Config) { c.Auth.AnonymousChannels = nil }},
+			want: func(c *server.Config) { c.Feeds, c.Auth.AnonymousChannels = nil, nil }},
 		{name: "an empty list in the environment", env: map[string]string{"CRYPTOINTEL_AUTH_ANONYMOUS_CHANNELS": ""},
 			want: func(c *server.Config) { c.Auth.AnonymousChannels = nil }},
 		{name: "no admin listener", args: []string{"--admin-listen="},
@@ -109,6 +109,16 @@ func TestSettings(t *testing.T) {
 			want: func(c *server.Config) { c.Replay = []string{"/a,b.gz", "c.gz"} }},
 		{name: "a key without a value", file: "limits:\n  channels:\n",
 			want: func(c *server.Config) {}},
+		{name: "a group without keys", file: "limits:\n#  channels: 3\n",
+			want: func(c *server.Config) {}},
+		{name: "an anchor", file: "limits:\n  channels: &n 12\n  filters: *n\n",
+			want: func(c *server.Config) { c.Limits.Session.Channels, c.Limits.Session.Filters = 12, 12 }},
+		{name: "no file for TLS", args: []string{"--tls-cert="}, env: map[string]string{"CRYPTOINTEL_TLS_KEY": ""},
+			want: func(c *server.Config) {}},
+		{name: "files are of the folder we are in", args: []string{"--tls-cert=a.pem"}, file: "tls-key: b.pem\ndata-dir: \"\"\n",
+			want: func(c *server.Config) {
+				c.TLS.Cert, c.TLS.Key, c.DataDir = filepath.Join(dir, "a.pem"), filepath.Join(dir, "b.pem"), ""
+			}},
 		{name: "an empty file", file: "# nothing\n",
 			want: func(c *server.Config) {}},
 	} {
@@ -131,9 +141,10 @@ func TestSettings(t *testing.T) {
 }
 
 // plain is cfg with what belongs to other commands, or is no setting,
-// made the same: empty lists, and the door's copy of its limits.
+// made the same: empty lists, and the copies that parts have of others' settings.
 func plain(cfg server.Config) server.Config {
 	cfg.Gateway.Limits = cfg.Limits.Door
+	cfg.Broker.NATS = cfg.NATS
 	for _, list := range []*[]string{&cfg.Feeds, &cfg.Replay, &cfg.Auth.AnonymousChannels, &cfg.Gateway.Origins} {
 		if len(*list) == 0 {
 			*list = nil
@@ -165,17 +176,30 @@ func TestBadSettings(t *testing.T) {
 		{name: "unknown flag", args: []string{"--limits.chanels=5"}, want: `unknown flag --limits.chanels`},
 		{name: "no number", args: []string{"--loops=many"}, want: `--loops: expected a valid 64 bit int but got "many"`},
 		{name: "no duration", args: []string{"--limits.idle_timeout=60"}, want: `--limits.idle_timeout: expected duration but got "60"`},
-		{name: "no choice", args: []string{"--eventloop=kqueue"}, want: `--eventloop must be one of "auto","epoll","portable" but got "kqueue"`},
+		{name: "no choice", args: []string{"--eventloop=kqueue"}, want: `--eventloop must be one of auto, epoll, portable but got "kqueue"; did you mean "`},
 		{name: "no number in the environment", env: map[string]string{"CRYPTOINTEL_LIMITS_CHANNELS": "lots"}, want: `CRYPTOINTEL_LIMITS_CHANNELS="lots"`},
-		{name: "no number in the file", file: "limits: {channels: lots}\n", want: `--limits.channels: expected a valid 64 bit int but got "lots"`},
-		{name: "no duration in the file", file: "limits: {idle_timeout: 60}\n", want: `--limits.idle_timeout: expected duration but got "60"`},
-		{name: "no choice in the file", file: "log-level: loud\n", want: `--log-level must be one of "debug","info","warn","error" but got "loud"`},
-		{name: "unknown key", file: "limits:\n  chanels: 5\n", want: `cryptointel.yaml: unknown key "limits.chanels"; did you mean "limits.channels"?`},
-		{name: "unknown group", file: "limit:\n  channels: 5\n", want: `cryptointel.yaml: unknown key "limit.channels"; did you mean "limits.channels"?`},
-		{name: "a key of another command", file: "ttl: 5s\n", want: `cryptointel.yaml: unknown key "ttl"; did you mean "`},
-		{name: "one key twice", file: "loops: 1\nloops: 2\n", want: `cryptointel.yaml: yaml: `},
+		{name: "no number in the file", file: "limits: {channels: lots}\n", want: `cryptointel.yaml:1: limits.channels: expected a valid 64 bit int but got "lots"`},
+		{name: "no duration in the file", file: "limits:\n  # a comment\n  idle_timeout: 60\n", want: `cryptointel.yaml:3: limits.idle_timeout: expected duration but got "60"`},
+		{name: "no choice in the file", file: "log-level: loud\n", want: `cryptointel.yaml:1: log-level must be one of debug, info, warn, error but got "loud"; did you mean "`},
+		{name: "unknown key", file: "limits:\n  chanels: 5\n", want: `cryptointel.yaml:2: unknown key "limits.chanels"; did you mean "limits.channels"?`},
+		{name: "unknown group", file: "limit:\n  channels: 5\n", want: `cryptointel.yaml:2: unknown key "limit.channels"; did you mean "limits.channels"?`},
+		{name: "a key of another command", file: "ttl: 5s\n", want: `cryptointel.yaml:1: unknown key "ttl"; did you mean "`},
+		{name: "one key twice", file: "loops: 1\nloops: 2\n", want: `cryptointel.yaml:2: yaml: mapping key "loops" already defined at line 1`},
+		{name: "one key twice, with a dot", file: "loops: 1\nlimits.channels: 1\nlimits:\n  channels: 2\n", want: `cryptointel.yaml:4: limits.channels is set in line 2 already`},
+		{name: "a key without its group", file: "audience: x\n", want: `cryptointel.yaml:1: unknown key "audience"; did you mean "auth.audience"?`},
+		{name: "a group with a value", file: "limits: 5\n", want: `cryptointel.yaml:1: "limits" is a group of settings, such as "limits.`},
+		{name: "a list where there is one value", file: "loops:\n  - 1\n", want: `cryptointel.yaml:1: loops: expected an int`},
+		{name: "a list where there is one text", file: "listen: [a, b]\n", want: `cryptointel.yaml:1: listen: `},
+		{name: "a list of lists", file: "feeds:\n  - [demo]\n", want: `cryptointel.yaml:2: feeds: a list holds plain values only`},
+		{name: "a bad value that a flag replaces", args: []string{"--loops=2"}, file: "loops: two\n", want: `cryptointel.yaml:1: loops: expected`},
+		{name: "several mistakes", file: "a: 1\nloops: x\n", want: `cryptointel.yaml:2: loops: expected`},
+		{name: "a merge", file: "demo: &d {rate: 3}\nlimits: {<<: *d}\n", want: `cryptointel.yaml:2: << is not supported here`},
+		{name: "an alias in itself", file: "limits: &a\n  channels: *a\n", want: `cryptointel.yaml: yaml: anchor 'a' value contains itself`},
+		{name: "two documents", file: "loops: 1\n---\nloops: 2\n", want: `cryptointel.yaml: there is more than one document in it`},
+		{name: "an unknown flag far off", args: []string{"--burst=5"}, want: `unknown flag --burst, did you mean "--limits.message_burst"?`},
+		{name: "no choice in the environment", env: map[string]string{"CRYPTOINTEL_LOG_LEVEL": "warning"}, want: `--log-level must be one of debug, info, warn, error but got "warning"; did you mean "warn"?`},
 		{name: "no YAML", file: "a: b: c\n", want: `cryptointel.yaml: yaml: `},
-		{name: "no keys", file: "- a\n", want: `cryptointel.yaml: yaml: `},
+		{name: "no keys", file: "- a\n", want: `cryptointel.yaml:1: no settings`},
 		{name: "no file", args: []string{"--config=/nowhere.yaml"}, want: `read the configuration: open /nowhere.yaml: no such file`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -186,23 +210,12 @@ func TestBadSettings(t *testing.T) {
 			if err == nil {
 				t.Fatalf("no error, want %s", tt.want)
 			}
-			if got := err.Error(); !strings.Contains(got, tt.want) {
+			if got := parseError(err).Error(); !strings.Contains(got, tt.want) {
 				t.Errorf("got %s, want %s", got, tt.want)
 			}
 			if strings.Contains(err.Error(), "--admin-listen") || strings.Contains(err.Error(), "--help") {
 				t.Errorf("%v names a flag that is not concerned", err)
 			}
 		})
-	}
-}
-
-func TestSnake(t *testing.T) {
-	for field, want := range map[string]string{
-		"Listen": "listen", "MessageBytes": "message_bytes", "URL": "url", "TokenInURL": "token_in_url",
-		"HTTPServer": "http_server", "ConnectsPerMinutePerIP": "connects_per_minute_per_ip",
-	} {
-		if got := snake(field); got != want {
-			t.Errorf("snake(%s) = %s, want %s", field, got, want)
-		}
 	}
 }

@@ -33,7 +33,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func serve(t *testing.T, args ...string) (p *program, addr string) {
 	t.Helper()
 	t.Setenv(secretVariable, secret)
-	p = start(t, "", append([]string{"serve", "--listen=127.0.0.1:0", "--admin-listen=", "--drain-time=0s", "--no-test-channels"}, args...)...)
+	p = start(t, "", append([]string{"serve", "--listen=127.0.0.1:0", "--admin-listen=", "--drain-time=0s", "--no-test-channels", "--feeds=", "--data-dir="}, args...)...)
 	t.Cleanup(func() {
 		p.stop()
 		p.exits(t, 0)
@@ -42,6 +42,7 @@ func serve(t *testing.T, args ...string) (p *program, addr string) {
 }
 
 func TestUsage(t *testing.T) {
+	t.Setenv("CRYPTOINTEL_DATA_DIR", "")
 	t.Setenv("CRYPTOINTEL_TOKEN", "") // one of the developer's own
 	os.Unsetenv("CRYPTOINTEL_TOKEN")
 	t.Setenv(secretVariable, secret)
@@ -54,8 +55,9 @@ func TestUsage(t *testing.T) {
 		{"serve --dance", "unknown flag --dance"},
 		{"serve --loops=many", "--loops: expected"},
 		{"serve --loops=300", "loops is 300"},
+		{"serve --limits=3", "did you mean"},
 		{"serve --eventloop=kqueue", "--eventloop must be one of"},
-		{"serve --feeds=kraken", `feeds: there is no feed "kraken"`},
+		{"serve --data-dir= --feeds=krakn", `feeds: no exchange "krakn"; did you mean kraken?`},
 		{"serve --limits.channels=-1", "limits.channels is -1"},
 		{"serve --listen=nowhere", `listen: "nowhere" is not an address`},
 		{"serve --config=/nowhere.yaml", "/nowhere.yaml: no such file"},
@@ -210,7 +212,7 @@ func TestTailFails(t *testing.T) {
 // TestTailEnds stops the server under a tail, and a tail itself.
 func TestTailEnds(t *testing.T) {
 	t.Setenv("CRYPTOINTEL_DRAIN_TIME", "1ms")
-	p := start(t, "", "serve", "--listen=127.0.0.1:0", "--admin-listen=", "--no-test-channels")
+	p := start(t, "", "serve", "--listen=127.0.0.1:0", "--admin-listen=", "--no-test-channels", "--feeds=", "--data-dir=")
 	addr := p.out.await(t, `public ws://(\S+)/ws`)[0]
 	stopped, left := start(t, "", "tail", "--all", "--url=ws://"+addr+"/ws", "price:bitcoin"), start(t, "", "tail", "--all", "--url=ws://"+addr+"/ws", "price:bitcoin")
 	for _, x := range []*program{stopped, left} {
@@ -256,7 +258,7 @@ func TestServeFile(t *testing.T) {
 
 func TestTakenPort(t *testing.T) {
 	_, addr := serve(t)
-	p := start(t, "", "serve", "--admin-listen=", "--listen="+addr)
+	p := start(t, "", "serve", "--admin-listen=", "--feeds=", "--data-dir=", "--listen="+addr)
 	if code := <-p.ended; code == 0 || !strings.Contains(p.errs.String(), "public listener: listen tcp "+addr) {
 		t.Errorf("exit code %d, it said %q", code, p.errs)
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"os"
 	"regexp"
 	"strings"
 	"sync"
@@ -58,6 +59,7 @@ func (x *text) await(t *testing.T, pattern string) []string {
 // A program is the program running with some arguments.
 type program struct {
 	out, errs *text
+	hup       chan os.Signal
 	stop      func()
 	ended     chan int // its exit code
 }
@@ -65,8 +67,9 @@ type program struct {
 func start(t *testing.T, in string, args ...string) *program {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	p := &program{out: newText(), errs: newText(), stop: cancel, ended: make(chan int, 1)}
-	go func() { p.ended <- run(ctx, args, strings.NewReader(in), p.out, p.errs) }()
+	p := &program{out: newText(), errs: newText(), hup: make(chan os.Signal), stop: cancel, ended: make(chan int, 1)}
+	hup := func() (<-chan os.Signal, func()) { return p.hup, func() {} }
+	go func() { p.ended <- run(ctx, args, strings.NewReader(in), p.out, p.errs, hup) }()
 	return p
 }
 

@@ -11,80 +11,86 @@ import (
 	"os"
 	"time"
 
+	"github.com/alecthomas/kong"
+
 	"cryptointel/internal/auth"
 	"cryptointel/internal/server"
 )
 
-// secretVariable holds the secret that signs and verifies HS256 tokens.
-const secretVariable = "CRYPTOINTEL_JWT_SECRET"
-
-type demoCommand struct {
+// settings are what the commands about a server have in common.
+type settings struct {
 	File   string        `name:"config" help:"YAML file with the same keys as the flags." type:"path"`
 	Server server.Config `embed:""`
 }
 
-func (c *demoCommand) Run(ctx context.Context, out io.Writer, errs stderr) error {
+type demoCommand struct {
+	settings `embed:""`
+}
+
+// config is the demo's configuration, with a secret for this run only unless
+// one is given.
+func (c *demoCommand) config() (server.Config, error) {
 	cfg := c.Server
 	secret := os.Getenv(secretVariable)
 	if secret == "" {
-		secret = rand.Text() + rand.Text() // for this run only
+		secret = rand.Text() + rand.Text()
 	}
 	cfg.Auth.Secret = auth.Secret(secret)
 	cfg.Auth.AnonymousChannels = append(cfg.Auth.AnonymousChannels, "signals:*")
-	srv, err := server.New(cfg, logger(errs, cfg.LogLevel))
+	return cfg, nil
+}
+
+func (c *demoCommand) Run(ctx context.Context, k *kong.Context, file *configFile, out io.Writer, errs stderr, hup hangups) error {
+	n, err := newNode(c, k, file, errs, hup)
 	if err != nil {
-		return startError(err)
+		return err
 	}
-	token, err := auth.Sign([]byte(secret), auth.TokenRequest{
+	token, err := auth.Sign([]byte(n.secret), auth.TokenRequest{
 		Subject: "demo", Channels: []string{"*"}, Publish: []string{"*"}, Admin: "write", TTL: 24 * time.Hour,
 	}, time.Now())
 	if err != nil {
-		srv.Close()
+		n.close()
 		return err
 	}
-	fmt.Fprintf(out, greeting, srv.Addr(), adminURL(srv), token, srv.Addr(), srv.Addr())
-	return srv.Run(ctx)
+	fmt.Fprintf(out, greeting, n.publicURL(), n.adminURL(), token, n.publicURL(), n.apiURL())
+	return n.run(ctx)
 }
 
 const greeting = `A simulated market of 50 assets is running; every message says "demo":true.
 
-  public   ws://%s/ws
+  public   %s
   admin    %s
   token    %s
 
 Watch it (another terminal):
 
-  go run ./cmd/cryptointel tail --url ws://%s/ws price:bitcoin price:ethereum
-  curl -s http://%s/api/v1/prices | head -c 600
+  go run ./cmd/cryptointel tail --url %s price:bitcoin price:ethereum
+  curl -s %s/api/v1/prices | head -c 600
 
 `
 
 type serveCommand struct {
-	File   string        `name:"config" help:"YAML file with the same keys as the flags." type:"path"`
-	Files  []string      `arg:"" optional:"" help:"More recordings for --replay, so that --replay *.gz works." type:"path"`
-	Server server.Config `embed:""`
+	settings `embed:""`
+	Files    []string `arg:"" optional:"" help:"More recordings for --replay, so that --replay *.gz works." type:"path"`
 }
 
-func (c *serveCommand) Run(ctx context.Context, out io.Writer, errs stderr) error {
+func (c *serveCommand) config() (server.Config, error) {
 	cfg := c.Server
 	if len(c.Files) > 0 && len(cfg.Replay) == 0 {
-		return usageError{fmt.Errorf("unexpected argument %q: recordings follow --replay", c.Files[0])}
+		return cfg, fmt.Errorf("unexpected argument %q: recordings follow --replay", c.Files[0])
 	}
 	cfg.Replay = append(cfg.Replay, c.Files...)
 	cfg.Auth.Secret = auth.Secret(os.Getenv(secretVariable))
-	srv, err := server.New(cfg, logger(errs, cfg.LogLevel))
-	if err != nil {
-		return startError(err)
-	}
-	fmt.Fprintf(out, "public ws://%s/ws\nadmin %s\n", srv.Addr(), adminURL(srv))
-	return srv.Run(ctx)
+	return cfg, nil
 }
 
-func adminURL(srv *server.Server) string {
-	if srv.AdminAddr() == "" {
-		return "none"
+func (c *serveCommand) Run(ctx context.Context, k *kong.Context, file *configFile, out io.Writer, errs stderr, hup hangups) error {
+	n, err := newNode(c, k, file, errs, hup)
+	if err != nil {
+		return err
 	}
-	return "http://" + srv.AdminAddr() + "/metrics"
+	fmt.Fprintf(out, "public %s\nadmin %s\n", n.publicURL(), n.adminURL())
+	return n.run(ctx)
 }
 
 type echoCommand struct {
@@ -95,7 +101,8 @@ type echoCommand struct {
 func (c *echoCommand) Run(ctx context.Context, out io.Writer, errs stderr) error {
 	cfg := server.DefaultConfig()
 	cfg.Listen, cfg.AdminListen, cfg.EventLoop, cfg.Echo, cfg.TestChannels = c.Listen, "", c.EventLoop, true, false
-	srv, err := server.New(cfg, logger(errs, "warn"))
+	cfg.Feeds, cfg.DataDir = nil, ""
+	srv, err := server.New(cfg, newLogger(errs, slog.LevelWarn, "text"))
 	if err != nil {
 		return startError(err)
 	}
@@ -111,14 +118,6 @@ func startError(err error) error {
 		return err
 	}
 	return usageError{err}
-}
-
-func logger(w io.Writer, level string) *slog.Logger {
-	var l slog.Level
-	if err := l.UnmarshalText([]byte(level)); err != nil {
-		l = slog.LevelInfo
-	}
-	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: l}))
 }
 
 // stderr is a writer that kong can tell from the one for output.

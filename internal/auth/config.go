@@ -66,7 +66,7 @@ type Config struct {
 	Leeway time.Duration `name:"leeway" default:"30s" help:"Clock difference allowed in exp, nbf and iat, at most 30s."`
 	// AnonymousChannels are the patterns that clients without a token may
 	// follow. An empty list means that everyone needs a token.
-	AnonymousChannels []string `name:"anonymous_channels" default:"price:*,market:*,system:*,test:*" help:"Channel patterns that clients without a token may follow."`
+	AnonymousChannels []string `name:"anonymous_channels" reload:"" default:"price:*,market:*,system:*,test:*" help:"Channel patterns that clients without a token may follow."`
 }
 
 // DefaultConfig accepts no token, having no key, and lets anonymous clients

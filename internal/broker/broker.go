@@ -64,6 +64,9 @@ func Open(cfg Config, log *slog.Logger) (*Broker, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
+	if err := cfg.NATS.Validate(); err != nil {
+		return nil, err
+	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
@@ -84,8 +87,8 @@ func Open(cfg Config, log *slog.Logger) (*Broker, error) {
 		stopServer(b.server)
 		return nil, err
 	}
-	if len(cfg.URLs) > 0 {
-		b.out = &outbox{max: cfg.Outbox}
+	if len(cfg.NATS.URLs) > 0 {
+		b.out = &outbox{max: cfg.NATS.Outbox}
 		if b.link, err = openLink(b); err != nil {
 			b.Close()
 			return nil, err

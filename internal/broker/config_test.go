@@ -17,15 +17,15 @@ func TestConfig(t *testing.T) {
 		{"negative bytes", func(c *Config) { c.LogBytes = -1 }},
 		{"log without bound", func(c *Config) { c.LogEntries, c.LogBytes = 0, 0 }},
 		{"negative test channels", func(c *Config) { c.TestChannels = -1 }},
-		{"outbox too small", func(c *Config) { c.Outbox = 15 }},
-		{"no prefix", func(c *Config) { c.Prefix = "" }},
-		{"a wildcard in the prefix", func(c *Config) { c.Prefix = "a.>" }},
-		{"no scheme", func(c *Config) { c.URLs = []string{"localhost:4222"} }},
-		{"another scheme", func(c *Config) { c.URLs = []string{"http://localhost:4222"} }},
-		{"no host", func(c *Config) { c.URLs = []string{"nats://"} }},
-		{"credentials without a server", func(c *Config) { c.Credentials = "config_test.go" }},
-		{"credentials that are not there", func(c *Config) { c.URLs, c.Credentials = []string{"nats://localhost:1"}, "none" }},
-		{"authorities that are not there", func(c *Config) { c.URLs, c.CA = []string{"nats://localhost:1"}, "none" }},
+		{"outbox too small", func(c *Config) { c.NATS.Outbox = 15 }},
+		{"no prefix", func(c *Config) { c.NATS.Prefix = "" }},
+		{"a wildcard in the prefix", func(c *Config) { c.NATS.Prefix = "a.>" }},
+		{"no scheme", func(c *Config) { c.NATS.URLs = []string{"localhost:4222"} }},
+		{"another scheme", func(c *Config) { c.NATS.URLs = []string{"http://localhost:4222"} }},
+		{"no host", func(c *Config) { c.NATS.URLs = []string{"nats://"} }},
+		{"credentials without a server", func(c *Config) { c.NATS.Credentials = "config_test.go" }},
+		{"credentials that are not there", func(c *Config) { c.NATS.URLs, c.NATS.Credentials = []string{"nats://localhost:1"}, "none" }},
+		{"authorities that are not there", func(c *Config) { c.NATS.URLs, c.NATS.CA = []string{"nats://localhost:1"}, "none" }},
 		{"pending too small", func(c *Config) { c.Pending = 15 }},
 	}
 	for _, tt := range tests {
@@ -43,6 +43,7 @@ func TestConfig(t *testing.T) {
 // TestFlagDefaults: the tags and DefaultConfig say the same.
 func TestFlagDefaults(t *testing.T) {
 	var cli struct {
+		NATS   NATS   `embed:""`
 		Broker Config `embed:"" prefix:"broker."`
 	}
 	p, err := kong.New(&cli)
@@ -52,6 +53,7 @@ func TestFlagDefaults(t *testing.T) {
 	if _, err := p.Parse(nil); err != nil {
 		t.Fatal(err)
 	}
+	cli.Broker.NATS = cli.NATS
 	if want := DefaultConfig(); !reflect.DeepEqual(cli.Broker, want) {
 		t.Errorf("got %+v; want %+v", cli.Broker, want)
 	}

@@ -290,7 +290,7 @@ func (br *bridge) hush() (end func()) {
 func TestLinkSilent(t *testing.T) {
 	n := external(t)
 	br := newBridge(t, fmt.Sprint("127.0.0.1:", n.port))
-	a, _ := n.join(func(c *Config) { c.URLs = []string{"nats://" + br.l.Addr().String()} })
+	a, _ := n.join(func(c *Config) { c.NATS.URLs = []string{"nats://" + br.l.Addr().String()} })
 	b, _ := n.join(nil)
 	heard := listen(t, a)
 	speak := br.hush()

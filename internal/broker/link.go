@@ -90,21 +90,21 @@ type LinkStats struct {
 // openLink connects, and gathers what the other nodes have.
 func openLink(b *Broker) (*link, error) {
 	l := &link{
-		b: b, log: b.log, prefix: b.cfg.Prefix + ".v1.", in: make(chan *nats.Msg, maxInbox),
+		b: b, log: b.log, prefix: b.cfg.NATS.Prefix + ".v1.", in: make(chan *nats.Msg, maxInbox),
 		wake: make(chan struct{}, 1), back: make(chan struct{}, 1), done: make(chan struct{}),
 	}
 	rand.Read(l.id[:]) // never fails
 	l.hearing = newListening(l, time.Now())
 	var err error
-	if l.nc, err = nats.Connect(joinURLs(b.cfg.URLs), l.options()...); err != nil {
-		return nil, fmt.Errorf("connect to NATS at %s: %w; check nats-url, and that the server runs and lets this node in", allShown(b.cfg.URLs), err)
+	if l.nc, err = nats.Connect(joinURLs(b.cfg.NATS.URLs), l.options()...); err != nil {
+		return nil, fmt.Errorf("connect to NATS at %s: %w; check nats-url, and that the server runs and lets this node in", allShown(b.cfg.NATS.URLs), err)
 	}
 	if err := l.subscribe(); err != nil {
 		l.closing.Store(true)
 		l.nc.Close()
 		return nil, fmt.Errorf("subscribe to %s> at NATS: %w", l.prefix, err)
 	}
-	l.log.Info("NATS connected", "url", shown(l.nc.ConnectedUrl()), "prefix", b.cfg.Prefix, "node", l.id.String())
+	l.log.Info("NATS connected", "url", shown(l.nc.ConnectedUrl()), "prefix", b.cfg.NATS.Prefix, "node", l.id.String())
 	l.hearing.gather()
 	l.wg.Go(l.run)
 	l.wg.Go(l.pump)
@@ -113,7 +113,7 @@ func openLink(b *Broker) (*link, error) {
 
 func (l *link) options() []nats.Option {
 	opts := []nats.Option{
-		nats.Name(l.b.cfg.Name),
+		nats.Name(l.b.cfg.NATS.Name),
 		nats.NoEcho(),
 		nats.Timeout(dialTime),
 		nats.FlusherTimeout(writeTime),
@@ -129,11 +129,11 @@ func (l *link) options() []nats.Option {
 		nats.ReconnectHandler(l.returned),
 		nats.ErrorHandler(l.trouble),
 	}
-	if l.b.cfg.Credentials != "" {
-		opts = append(opts, nats.UserCredentials(l.b.cfg.Credentials))
+	if l.b.cfg.NATS.Credentials != "" {
+		opts = append(opts, nats.UserCredentials(l.b.cfg.NATS.Credentials))
 	}
-	if l.b.cfg.CA != "" {
-		opts = append(opts, nats.RootCAs(l.b.cfg.CA))
+	if l.b.cfg.NATS.CA != "" {
+		opts = append(opts, nats.RootCAs(l.b.cfg.NATS.CA))
 	}
 	return opts
 }
@@ -155,7 +155,7 @@ func (l *link) nodeSubject(id nodeID) string { return l.prefix + "node." + id.St
 
 func (l *link) lost(nc *nats.Conn, err error) {
 	if !l.closing.Load() {
-		l.log.Warn("NATS connection lost: this node goes on alone and keeps trying", "url", allShown(l.b.cfg.URLs), "err", err)
+		l.log.Warn("NATS connection lost: this node goes on alone and keeps trying", "url", allShown(l.b.cfg.NATS.URLs), "err", err)
 	}
 }
 

@@ -95,7 +95,7 @@ func (d *diary) with(begin string) (n int) {
 func (n *natsd) join(change func(*Config)) (*Broker, *diary) {
 	n.tb.Helper()
 	cfg := DefaultConfig()
-	cfg.URLs = []string{n.url()}
+	cfg.NATS.URLs = []string{n.url()}
 	if change != nil {
 		change(&cfg)
 	}
@@ -262,7 +262,7 @@ func TestLinkLateJoiner(t *testing.T) {
 func TestLinkAway(t *testing.T) {
 	const rounds = 2000
 	n := external(t)
-	a, d := n.join(func(c *Config) { c.Outbox = 1000 })
+	a, d := n.join(func(c *Config) { c.NATS.Outbox = 1000 })
 	b, _ := n.join(nil)
 	atA, atB := listen(t, a), listen(t, b)
 	add(t, a, "u1", "first")
@@ -386,7 +386,7 @@ func TestLinkTakeover(t *testing.T) {
 func TestLinkPrefix(t *testing.T) {
 	n := external(t)
 	a, _ := n.join(nil)
-	b, d := n.join(func(c *Config) { c.Prefix = "cryptointel.two" })
+	b, d := n.join(func(c *Config) { c.NATS.Prefix = "cryptointel.two" })
 	publish(t, a, price("bitcoin", 1))
 	add(t, a, "u1", "x")
 	until(t, "a has sent", func() bool { return a.Stats().Link.Waiting == 0 })
@@ -400,7 +400,7 @@ func TestLinkPrefix(t *testing.T) {
 
 func TestLinkUnreachable(t *testing.T) {
 	cfg := DefaultConfig()
-	cfg.URLs = []string{"nats://user:secret@127.0.0.1:1", "nats://token@localhost:1"}
+	cfg.NATS.URLs = []string{"nats://user:secret@127.0.0.1:1", "nats://token@localhost:1"}
 	here := goleak.IgnoreCurrent()
 	b, err := Open(cfg, slog.New(slog.DiscardHandler))
 	if err == nil {

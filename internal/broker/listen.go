@@ -251,7 +251,7 @@ func (h *listening) look(now time.Time) {
 	if !h.l.nc.IsConnected() {
 		if now.After(h.away) {
 			h.away = now.Add(time.Minute)
-			h.l.log.Warn("NATS is still away: this node goes on alone", "url", allShown(h.l.b.cfg.URLs))
+			h.l.log.Warn("NATS is still away: this node goes on alone", "url", allShown(h.l.b.cfg.NATS.URLs))
 		}
 		return
 	}

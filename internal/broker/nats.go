@@ -43,7 +43,9 @@ func DefaultNATS() NATS {
 
 var prefixShape = regexp.MustCompile(`^[a-zA-Z0-9_-]+(\.[a-zA-Z0-9_-]+)*$`)
 
-func (n NATS) validate() error {
+// Validate says what is wrong with n, without opening anything but the files
+// it names.
+func (n NATS) Validate() error {
 	switch {
 	case n.Outbox < minPending:
 		return fmt.Errorf("nats-outbox is %d: at least %d are needed", n.Outbox, minPending)

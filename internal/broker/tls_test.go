@@ -66,7 +66,7 @@ func TestTLS(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			cfg := DefaultConfig()
-			cfg.URLs, cfg.CA = []string{fmt.Sprintf("tls://%s127.0.0.1:%d", tt.user, port)}, tt.ca
+			cfg.NATS.URLs, cfg.NATS.CA = []string{fmt.Sprintf("tls://%s127.0.0.1:%d", tt.user, port)}, tt.ca
 			b, err := Open(cfg, slog.New(slog.DiscardHandler))
 			if err == nil {
 				b.Close()

@@ -14,52 +14,34 @@ import (
 type counters struct {
 	mu sync.Mutex // guards the fields below
 	d  metrics.Door
-	e  Events
-}
-
-// Events are further counters of the door since New.
-type Events struct {
-	TicketsIssued     uint64
-	TicketsRedeemed   uint64
-	TicketsRefused    uint64 // tickets in the URL of an upgrade that were not accepted
-	Compressed        uint64 // upgrades that negotiated permessage-deflate
-	HandshakeFailures uint64 // TLS handshakes that failed
-	HistoryAnswers    uint64 // requests for candles that were answered
-}
-
-// Events is a copy of the counters.
-func (g *Gateway) Events() Events {
-	g.counts.mu.Lock()
-	defer g.counts.mu.Unlock()
-	return g.counts.e
 }
 
 func (c *counters) handshakeFailed() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.e.HandshakeFailures++
+	c.d.HandshakeFailures++
 }
 
 func (c *counters) ticketIssued() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.e.TicketsIssued++
+	c.d.TicketsIssued++
 }
 
 func (c *counters) ticketUsed(accepted bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if accepted {
-		c.e.TicketsRedeemed++
+		c.d.TicketsRedeemed++
 	} else {
-		c.e.TicketsRefused++
+		c.d.TicketsRefused++
 	}
 }
 
 func (c *counters) historyRead() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.e.HistoryAnswers++
+	c.d.HistoryAnswers++
 }
 
 func (c *counters) upgraded(h hub.Hello) {
@@ -67,7 +49,7 @@ func (c *counters) upgraded(h hub.Hello) {
 	defer c.mu.Unlock()
 	c.d.Upgrades++
 	if h.Deflate {
-		c.e.Compressed++
+		c.d.Compressed++
 	}
 	if h.Refuse != nil {
 		count(&c.d.Turned, h.Refuse.Code)

@@ -100,7 +100,7 @@ func TestDeflateAtTheDoor(t *testing.T) {
 				t.Errorf("got %v, told %q, want %v", a.hello.Deflate, resp.Header.Get("Sec-WebSocket-Extensions"), tt.want)
 			}
 			<-h.served
-			if got := h.Events().Compressed; (got == 1) != tt.want {
+			if got := h.Counts().Compressed; (got == 1) != tt.want {
 				t.Errorf("counted %d", got)
 			}
 		})

@@ -297,9 +297,9 @@ func TestTLSRefusals(t *testing.T) {
 			t.Errorf("%s: got %q, want %q", tt.name, got, tt.answer)
 		}
 	}
-	for end := time.Now().Add(10 * time.Second); h.Events().HandshakeFailures < 5; {
+	for end := time.Now().Add(10 * time.Second); h.Counts().HandshakeFailures < 5; {
 		if time.Now().After(end) {
-			t.Fatalf("counted %+v\n%s", h.Events(), h.logs)
+			t.Fatalf("counted %+v\n%s", h.Counts(), h.logs)
 		}
 	}
 	if open, _ := door.Pending(); open != 0 {
@@ -330,7 +330,7 @@ func TestComplaints(t *testing.T) {
 		level, _, _ := strings.Cut(rest, " ")
 		levels = append(levels, level)
 	}
-	if got := strings.Join(levels, " "); got != "DEBUG WARN ERROR DEBUG" || counts.e.HandshakeFailures != 1 {
-		t.Errorf("got %s, counted %d:\n%s", got, counts.e.HandshakeFailures, logs)
+	if got := strings.Join(levels, " "); got != "DEBUG WARN ERROR DEBUG" || counts.d.HandshakeFailures != 1 {
+		t.Errorf("got %s, counted %d:\n%s", got, counts.d.HandshakeFailures, logs)
 	}
 }

@@ -151,7 +151,7 @@ func TestTicketAtTheDoor(t *testing.T) {
 			} else if tt.user != "" || tt.refused != "" {
 				t.Errorf("got %d %s, want an upgrade", resp.StatusCode, body)
 			}
-			if got := h.Events().TicketsRedeemed == 1; got != tt.spent {
+			if got := h.Counts().TicketsRedeemed == 1; got != tt.spent {
 				t.Errorf("spent: %v, want %v", got, tt.spent)
 			}
 		})
@@ -175,7 +175,7 @@ func TestTicketOnce(t *testing.T) {
 			granted++
 		}
 	}
-	if e := h.Events(); granted != 1 || e.TicketsIssued != 1 || e.TicketsRedeemed != 1 || e.TicketsRefused != 7 {
+	if e := h.Counts(); granted != 1 || e.TicketsIssued != 1 || e.TicketsRedeemed != 1 || e.TicketsRefused != 7 {
 		t.Errorf("granted %d, counted %+v", granted, e)
 	}
 }

@@ -53,7 +53,6 @@ func TestRegistry(t *testing.T) {
 			Refused:   map[protocol.Code]uint64{protocol.RateLimited: 7},
 			Published: map[string]uint64{"price_update": 8},
 		},
-		Extra: map[string]float64{"feed_age_seconds": 0.5, "feed_frames_total": 12},
 	}
 	r := NewRegistry("v1", func() Snapshot { return s })
 	got := gathered(t, r)
@@ -70,8 +69,6 @@ func TestRegistry(t *testing.T) {
 		"cryptointel_pending_sockets":                     2,
 		"cryptointel_requests_refused_total/RATE_LIMITED": 7,
 		"cryptointel_published_total/price_update":        8,
-		"cryptointel_feed_age_seconds":                    0.5,
-		"cryptointel_feed_frames_total":                   12,
 	} {
 		if v, ok := got[name]; !ok || v != want {
 			t.Errorf("%s: got %v (there: %v), want %v", name, v, ok, want)
@@ -83,13 +80,5 @@ func TestRegistry(t *testing.T) {
 	s.Hub.Connections = 4
 	if got := gathered(t, r)["cryptointel_connections"]; got != 4 {
 		t.Errorf("the next scrape says %v, want 4", got)
-	}
-}
-
-// A name that Prometheus refuses makes that scrape fail, not the process.
-func TestBadExtraName(t *testing.T) {
-	r := NewRegistry("v1", func() Snapshot { return Snapshot{Extra: map[string]float64{"\xff": 1}} })
-	if _, err := r.Gather(); err == nil {
-		t.Error("no error")
 	}
 }

@@ -4,37 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"math"
-	"sync"
 	"time"
 
+	"cryptointel/internal/feed"
 	"cryptointel/protocol"
 )
-
-// A rate is messages a second, from two readings of a counter.
-type rate struct {
-	mu    sync.Mutex // guards the fields below
-	count uint64
-	at    protocol.Time
-	value float64
-}
-
-func (r *rate) update(count uint64, now protocol.Time) float64 {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if now > r.at && r.at > 0 {
-		r.value = float64(count-r.count) / (float64(now-r.at) / float64(protocol.Second))
-		r.value = math.Round(r.value*10) / 10
-	}
-	r.count, r.at = count, now
-	return r.value
-}
-
-func (r *rate) last() float64 {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.value
-}
 
 // maxMissed bounds the seconds that are made up for after a pause. A longer
 // one, such as a laptop's sleep, stays a gap.
@@ -56,7 +30,7 @@ func (s *Server) everySecond(ctx context.Context) error {
 		now := s.clock.Now()
 		second := now / protocol.Second
 		if second > done {
-			s.market.sweep()
+			s.sweep(now)
 			s.publishTests(ctx, max(done+1, second-maxMissed), second)
 			status = s.publishStatus(ctx, now, status)
 		}
@@ -69,19 +43,23 @@ func (s *Server) everySecond(ctx context.Context) error {
 // due next.
 func (s *Server) publishStatus(ctx context.Context, now, due protocol.Time) (next protocol.Time) {
 	h := s.hubStats(ctx)
-	perSecond := s.rate.update(h.Deliveries, now)
+	perSecond := s.pulse.take(reading{now, h, processTime()})
 	every := protocol.Time(s.cfg.StatusEvery)
 	if every == 0 || now < due {
 		return due
 	}
-	data, err := json.Marshal(struct {
-		Status            string  `json:"status"`
-		Connections       int     `json:"active_connections"`
-		MessagesPerSecond float64 `json:"messages_per_second"`
-		Timestamp         string  `json:"timestamp"`
-	}{"ok", h.Connections, perSecond, stamp(s.clock.Now())})
+	status := systemStatus{
+		Status: "ok", Connections: h.Connections, MessagesPerSecond: perSecond.Messages,
+		Latency: s.latency.since(h.Latency), Feeds: s.feedStatus(now), Timestamp: stamp(s.clock.Now()),
+	}
+	for _, f := range status.Feeds {
+		if f.Status != feed.FeedLive {
+			status.Status = "degraded"
+		}
+	}
+	data, err := json.Marshal(status)
 	if err == nil {
-		err = s.broker.Publish(&protocol.Publication{Channel: "system:status", Type: protocol.TypeStatus, Data: data})
+		err = s.broker.PublishLocal(&protocol.Publication{Channel: "system:status", Type: protocol.TypeStatus, Data: data})
 	}
 	s.warn(ctx, "publish status", err)
 	return now - now%protocol.Second + every
@@ -92,7 +70,7 @@ func (s *Server) publishStatus(ctx context.Context, now, due protocol.Time) (nex
 // client can check every value.
 func (s *Server) publishTests(ctx context.Context, first, last protocol.Time) {
 	for n := int64(first); s.cfg.TestChannels && n <= int64(last); n++ {
-		err := s.broker.Publish(testState(n))
+		err := s.broker.PublishLocal(testState(n))
 		if err == nil {
 			_, err = s.broker.Append(ctx, "system", testEntry(n), nil)
 		}

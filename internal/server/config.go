@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math"
 	"net"
-	"slices"
 	"time"
 
 	"cryptointel/internal/auth"
@@ -31,11 +30,19 @@ type Config struct {
 	Listen string `name:"listen" help:"Public address." default:"127.0.0.1:8080"`
 	// AdminListen is the address of metrics and profiles; empty for none.
 	AdminListen string `name:"admin-listen" help:"Address of metrics and profiles; empty for none." default:"127.0.0.1:9090"`
-	// DataDir is where files of this server live. Nothing is stored yet: the
-	// event log is in memory.
-	DataDir string `name:"data-dir" help:"Folder for this server's files. It has none yet: the event log is in memory." default:"data" type:"path"`
-	// Feeds names the sources of prices: demo, or nothing.
-	Feeds []string `name:"feeds" help:"Sources of prices: demo. --feeds= for none."`
+	// TLS ends in this server when it has a certificate.
+	TLS gateway.TLS `embed:""`
+	// Proxy says who ends TLS in front of this server.
+	Proxy gateway.Proxy `embed:""`
+	// NATS says through which servers nodes share publications.
+	NATS broker.NATS `embed:""`
+	// DataDir is where files of this server live: the candles. The event log
+	// is in memory. Empty keeps candles in memory too.
+	DataDir string `name:"data-dir" help:"Folder for this server's files, the candles; empty keeps them in memory." default:"data" type:"path"`
+	// Feeds names the sources of prices. Unset, or auto, means coinbase, kraken
+	// and binance, unless recordings are replayed: these are not mixed with the
+	// present.
+	Feeds []string `name:"feeds" help:"Sources of prices: coinbase kraken binance okx bybit bitstamp, or demo. auto: the first three, but none beside --replay. --feeds= for none." default:"auto"`
 	// Replay lists recordings to play through the exchange adapters.
 	Replay []string `name:"replay" help:"Recordings to play through the exchange adapters; several may follow." sep:"none" type:"path"`
 	// ReplaySpeed is how many times faster than recorded.
@@ -53,14 +60,18 @@ type Config struct {
 	// DrainTime is how long connections get to move on when the server stops.
 	DrainTime time.Duration `name:"drain-time" help:"Time over which clients are asked to reconnect when the server stops." default:"2s"`
 	// LogLevel is debug, info, warn or error.
-	LogLevel string `name:"log-level" help:"debug, info, warn or error." default:"info" enum:"debug,info,warn,error"`
+	LogLevel string `name:"log-level" reload:"" help:"debug, info, warn or error." default:"info" enum:"debug,info,warn,error"`
+	// LogFormat is text for people or json for machines.
+	LogFormat string `name:"log-format" help:"Log lines as text or json." default:"text" enum:"text,json"`
 
-	Limits  Limits          `embed:"" prefix:"limits."`
-	Auth    auth.Config     `embed:"" prefix:"auth."`
-	Gateway gateway.Config  `embed:"" prefix:"gateway."`
-	Broker  broker.Config   `embed:"" prefix:"broker."`
-	Market  market.Config   `embed:"" prefix:"market."`
-	Demo    feed.DemoConfig `embed:"" prefix:"demo."`
+	Limits  Limits               `embed:"" prefix:"limits."`
+	Auth    auth.Config          `embed:"" prefix:"auth."`
+	Gateway gateway.Config       `embed:"" prefix:"gateway."`
+	Broker  broker.Config        `embed:"" prefix:"broker."`
+	Market  market.Config        `embed:"" prefix:"market."`
+	History market.HistoryConfig `embed:"" prefix:"history."`
+	Live    feed.LiveConfig      `embed:"" prefix:"live."`
+	Demo    feed.DemoConfig      `embed:"" prefix:"demo."`
 
 	// Clock is the time; nil is the wall clock.
 	Clock eventloop.Clock `kong:"-"`
@@ -76,19 +87,19 @@ type Config struct {
 func DefaultConfig() Config {
 	return Config{
 		Listen: "127.0.0.1:8080", AdminListen: "127.0.0.1:9090", DataDir: "data",
+		NATS: broker.DefaultNATS(), Feeds: []string{FeedAuto},
 		ReplaySpeed: 1, EventLoop: eventloop.KindAuto, TestChannels: true,
-		StatusEvery: 5 * time.Second, DrainTime: 2 * time.Second, LogLevel: "info",
+		StatusEvery: 5 * time.Second, DrainTime: 2 * time.Second, LogLevel: "info", LogFormat: "text",
 		Limits:  Limits{session.DefaultConfig().Limits, gateway.DefaultConfig().Limits},
 		Auth:    auth.DefaultConfig(),
 		Gateway: gateway.DefaultConfig(),
 		Broker:  broker.DefaultConfig(),
 		Market:  market.DefaultConfig(),
+		History: market.DefaultHistoryConfig(),
+		Live:    feed.DefaultLiveConfig(),
 		Demo:    feed.DefaultDemoConfig(),
 	}
 }
-
-// FeedDemo is the simulated market.
-const FeedDemo = "demo"
 
 func (c Config) validate() error {
 	if err := c.Limits.Session.Validate(); err != nil {
@@ -102,10 +113,11 @@ func (c Config) validate() error {
 			return err
 		}
 	}
-	for _, f := range c.Feeds {
-		if !slices.Contains([]string{FeedDemo}, f) {
-			return fmt.Errorf("feeds: there is no feed %q; use demo, or --replay FILE", f)
-		}
+	if err := gateway.RequireTLS(c.Listen, c.TLS.On(), len(c.Proxy.BehindProxy) > 0); err != nil {
+		return err
+	}
+	if c.TLS.On() && c.EventLoop == eventloop.KindEpoll {
+		return errors.New("eventloop is epoll, which cannot end TLS: leave it at auto, or let a proxy end TLS")
 	}
 	if !(c.ReplaySpeed >= 0) || math.IsInf(c.ReplaySpeed, 0) {
 		return fmt.Errorf("replay-speed is %v: use 1 for real time, 0 for as fast as possible", c.ReplaySpeed)

@@ -53,20 +53,47 @@ func (d *desk) Price(_ context.Context, q gateway.Quote) (int64, error) {
 		Day: market.Day{Has: q.Volume24h > 0, QuoteVolume: q.Volume24h},
 	})
 	switch reason {
-	case market.Accepted, market.Behind, market.Outranked:
+	case market.Accepted, market.Confirmed, market.Behind, market.Outranked:
 		return offset, nil
 	}
-	return 0, &protocol.Error{Code: protocol.InvalidMessage, Message: "the price was not taken: " + reason.String()}
+	return 0, &protocol.Error{Code: protocol.InvalidMessage, Message: "the price was not taken: " + whyNot(reason)}
 }
 
-// last is the data of every asset's newest price.
-func (d *desk) last() [][]byte {
-	prices := d.market.Prices()
-	out := make([][]byte, len(prices))
-	for i, p := range prices {
-		out[i] = p.Data
+// whyNot tells a publisher what became of its price.
+func whyNot(reason market.Reason) string {
+	switch reason {
+	case market.Old:
+		return "its timestamp is before that of your last one"
+	case market.Future:
+		return "its timestamp is more than a minute ahead"
+	case market.Jump:
+		return "it is more than 50 % from your last one; repeat it for 10 s if it is right"
+	case market.Outlier:
+		return "it is too far off the other sources'"
+	case market.TooManySources:
+		return "the asset has as many sources as this server takes (market.max_sources)"
 	}
-	return out
+	return reason.String()
+}
+
+// Seed takes an exchange's bars of the last day.
+func (d *desk) Seed(asset, exchange string, bars []market.Candle) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.market.Seed(asset, exchange, bars)
+}
+
+// near reads this node's bars.
+type near struct{ history *market.History }
+
+func (n near) Candles(asset, interval string, from, to protocol.Time, limit int) ([]gateway.Candle, error) {
+	bars, err := n.history.Candles(asset, interval, from, to, limit)
+	out := make([]gateway.Candle, len(bars))
+	for i, b := range bars {
+		out[i] = gateway.Candle(b)
+		out[i].Volume = round(b.Volume, 100) // cents
+	}
+	return out, err
 }
 
 // prices is where the market's publications go.

@@ -169,6 +169,15 @@ func TestStats(t *testing.T) {
 		MessagesIn: 3, Deliveries: 1, BytesIn: got.BytesIn, BytesOut: got.BytesOut,
 		Errors: map[string]uint64{"INVALID_MESSAGE": 1}, Closes: map[string]uint64{},
 		Epoch: s.broker.Epoch(), Oldest: 1, TicksDropped: map[string]uint64{},
+		Delivery: got.Delivery, Feeds: []feedStats{},
+		CPUSeconds: got.CPUSeconds, MemoryBytes: got.MemoryBytes, Goroutines: got.Goroutines,
+	}
+	var delivered uint64
+	for _, b := range got.Delivery {
+		delivered += b.Count
+	}
+	if delivered != 1 || got.CPUSeconds == 0 || got.MemoryBytes == 0 || got.Goroutines == 0 {
+		t.Errorf("GET /ws/stats: %d deliveries have a latency, want 1; process %+v", delivered, got)
 	}
 	if !reflect.DeepEqual(got, want) || got.BytesIn == 0 || got.BytesOut == 0 {
 		t.Errorf("GET /ws/stats:\ngot  %+v\nwant %+v", got, want)
@@ -215,7 +224,9 @@ func TestBadConfig(t *testing.T) {
 	}{
 		{"listen: ", func(c *Config) { c.Listen = "nowhere" }},
 		{"admin-listen: ", func(c *Config) { c.AdminListen = "8080" }},
-		{`feeds: there is no feed "kraken"`, func(c *Config) { c.Feeds = []string{"kraken"} }},
+		{`feeds: no exchange "krakn"; did you mean kraken?`, func(c *Config) { c.Feeds = []string{"krakn"} }},
+		{"listen: 0.0.0.0:0 can be reached from other machines", func(c *Config) { c.Listen = "0.0.0.0:0" }},
+		{"eventloop is epoll, which cannot end TLS", func(c *Config) { c.TLS.Cert, c.EventLoop = "x.pem", "epoll" }},
 		{"replay-speed is -1", func(c *Config) { c.ReplaySpeed = -1 }},
 		{"replay-speed is NaN", func(c *Config) { c.ReplaySpeed = math.NaN() }},
 		{"replay-loop ", func(c *Config) { c.ReplayLoop, c.ReplaySpeed = true, 0 }},

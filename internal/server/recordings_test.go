@@ -273,6 +273,12 @@ func captureDecoder(path string) func(line []byte) []seen {
 		return coinbaseLine
 	case strings.HasPrefix(name, "binance-spot-"):
 		return binanceLine
+	case strings.HasPrefix(name, "okx-v5-"):
+		return okxLine
+	case strings.HasPrefix(name, "bybit-v5-"):
+		return bybitLine
+	case strings.HasPrefix(name, "bitstamp-v2-"):
+		return bitstampLine
 	}
 	return nil
 }
@@ -280,6 +286,7 @@ func captureDecoder(path string) func(line []byte) []seen {
 var products = map[string]string{
 	"BTC-USD": "bitcoin", "ETH-USD": "ethereum",
 	"BTCUSDT": "bitcoin", "ETHUSDT": "ethereum", "NKNUSDT": "nkn",
+	"SOLUSDT": "solana", "DOGEUSDT": "dogecoin", "BTC-USDT": "bitcoin", "live_trades_ethusd": "ethereum",
 }
 
 // envelope is the frame in a line; nil when it cannot hold a price.
@@ -352,6 +359,78 @@ func binanceLine(line []byte) []seen {
 		return nil
 	}
 	return []seen{{products[symbol], price, time.UnixMilli(ms), 0}}
+}
+
+// millis is a time in milliseconds, as text or a number.
+func millis(n json.Number) time.Time {
+	ms, _ := n.Int64()
+	return time.UnixMilli(ms)
+}
+
+func okxLine(line []byte) (out []seen) {
+	var frame struct {
+		Data []struct {
+			Inst    string `json:"instId"`
+			Last    string
+			Px      string
+			Ts      json.Number
+			TradeID json.Number `json:"tradeId"`
+		}
+	}
+	data := envelope(line, `\"tickers\"`, `\"trades\"`)
+	if data == nil || json.Unmarshal(data, &frame) != nil {
+		return nil
+	}
+	for _, k := range frame.Data {
+		id, _ := k.TradeID.Int64()
+		if asset := products[k.Inst]; asset != "" {
+			out = append(out, seen{asset, cmp.Or(k.Px, k.Last), millis(k.Ts), id})
+		}
+	}
+	return out
+}
+
+// bybitLine reads the connection to the spot market; the other one in the
+// recording has perpetuals.
+func bybitLine(line []byte) (out []seen) {
+	var frame struct {
+		Ts   json.Number
+		Data json.RawMessage
+	}
+	data := envelope(line, `\"tickers.`, `\"publicTrade.`)
+	if data == nil || !bytes.Contains(line, []byte(`"BYBIT.ws.3"`)) || json.Unmarshal(data, &frame) != nil {
+		return nil
+	}
+	var ticker struct{ Symbol, LastPrice string }
+	if json.Unmarshal(frame.Data, &ticker) == nil && ticker.LastPrice != "" {
+		return []seen{{products[ticker.Symbol], ticker.LastPrice, millis(frame.Ts), 0}}
+	}
+	var trades []map[string]any
+	if json.Unmarshal(frame.Data, &trades) != nil {
+		return nil
+	}
+	for _, k := range trades {
+		id, _ := strconv.ParseInt(k["i"].(string), 10, 64)
+		out = append(out, seen{products[k["s"].(string)], k["p"].(string), time.UnixMilli(int64(k["T"].(float64))), id})
+	}
+	return out
+}
+
+func bitstampLine(line []byte) []seen {
+	var frame struct {
+		Event, Channel string
+		Data           struct {
+			Price string      `json:"price_str"`
+			At    json.Number `json:"microtimestamp"`
+			ID    int64
+		}
+	}
+	data := envelope(line, `\"trade\"`)
+	if data == nil || json.Unmarshal(data, &frame) != nil || frame.Event != "trade" || products[frame.Channel] == "" {
+		return nil
+	}
+	us, _ := frame.Data.At.Int64()
+	return []seen{{products[frame.Channel], frame.Data.Price, time.UnixMicro(us), frame.Data.ID}}
 }
 
 // tableRow reads a line of bars, trades or coins' prices; only the coins named

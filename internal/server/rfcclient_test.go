@@ -52,6 +52,7 @@ func rfcStart(t testing.TB, kind string, change func(*Config)) *rfcServer {
 	cfg.Listen, cfg.AdminListen = "127.0.0.1:0", ""
 	cfg.EventLoop, cfg.Loops, cfg.Clock = kind, 1, clock
 	cfg.TestChannels, cfg.DrainTime = false, 0
+	cfg.Feeds, cfg.DataDir = nil, ""
 	// All clients of a test have one address.
 	cfg.Limits.Door.ConnectsPerMinutePerIP, cfg.Limits.Door.ConnectionsPerIP = 0, 0
 	cfg.Gateway.AcceptRate = 0 // it would never refill

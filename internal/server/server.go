@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -32,27 +33,36 @@ import (
 
 // A Server is one node. New opens what it needs, Run serves.
 type Server struct {
-	cfg      Config
-	log      *slog.Logger
-	clock    eventloop.Clock
-	started  protocol.Time
-	session  session.Config
-	public   net.Listener
-	private  net.Listener // nil when there is no admin listener
-	tokens   *auth.Verifier
-	assets   *market.Registry
-	broker   *broker.Broker
-	market   *desk
-	registry *gateway.Registry
-	gateway  *gateway.Gateway
-	door     *gateway.Listener // public, with its bounds
-	admin    *gateway.Admin
-	loops    *eventloop.Group
-	judge    *judge
-	replay   *feed.Replay // nil without recordings
-	demo     *feed.Demo   // nil without the demo market
-	rate     rate
-	draining atomic.Bool
+	cfg         Config
+	log         *slog.Logger
+	clock       eventloop.Clock
+	started     protocol.Time
+	session     *session.Config
+	public      net.Listener
+	private     net.Listener         // nil when there is no admin listener
+	certificate *gateway.Certificate // nil without TLS
+	tokens      *auth.Verifier
+	keys        *auth.Keys
+	tickets     *auth.Tickets
+	assets      *market.Registry
+	broker      *broker.Broker
+	market      *desk
+	history     *market.History
+	registry    *gateway.Registry
+	gateway     *gateway.Gateway
+	door        *gateway.Listener // public, with its bounds
+	admin       *gateway.Admin
+	loops       *eventloop.Group
+	judge       *judge
+	replay      *feed.Replay // nil without recordings
+	demo        *feed.Demo   // nil without the demo market
+	live        *feed.Live
+	pulse       pulse
+	latency     recent
+	draining    atomic.Bool
+
+	reloading sync.Mutex // guards running
+	running   Config     // cfg, with what was reloaded since
 }
 
 type wallClock struct{}
@@ -66,12 +76,12 @@ func New(cfg Config, log *slog.Logger) (*Server, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: cfg, log: log, clock: cfg.Clock}
+	s := &Server{cfg: cfg, running: cfg, log: log, clock: cfg.Clock}
 	if s.clock == nil {
 		s.clock = wallClock{}
 	}
 	s.started = s.clock.Now()
-	for _, open := range []func() error{s.openTokens, s.openMarket, s.openListeners, s.openLoops, s.openDoor} {
+	for _, open := range []func() error{s.openTokens, s.openBroker, s.openMarket, s.openListeners, s.openLoops, s.openDoor} {
 		if err := open(); err != nil {
 			s.Close()
 			return nil, err
@@ -90,6 +100,11 @@ func (s *Server) Close() {
 	if s.broker != nil {
 		s.broker.Close()
 	}
+	if s.history != nil {
+		if err := s.history.Close(); err != nil {
+			s.log.Error("candles not written", "err", err)
+		}
+	}
 }
 
 // Addr is the public address, with the port that was found for port 0.
@@ -104,41 +119,26 @@ func (s *Server) AdminAddr() string {
 }
 
 func (s *Server) openTokens() (err error) {
-	s.tokens, err = auth.New(s.cfg.Auth)
+	if s.tokens, s.keys, err = auth.Open(s.cfg.Auth, s.log); err != nil {
+		return err
+	}
+	s.tickets, err = auth.NewTickets(s.cfg.Auth)
 	return err
 }
 
-func (s *Server) openMarket() (err error) {
-	s.cfg.Broker.Now = func() time.Time { return s.time() }
-	s.cfg.Broker.Epoch = s.cfg.Epoch
-	if s.broker, err = broker.Open(s.cfg.Broker, s.log); err != nil {
-		return err
-	}
-	if s.assets, err = market.NewRegistry(s.cfg.Market.Assets); err != nil {
-		return err
-	}
-	m, err := market.New(s.cfg.Market, s.assets, prices{s.broker, s.log}, s.clock.Now)
-	if err != nil {
-		return err
-	}
-	s.market = &desk{market: m, assets: s.assets, now: s.clock.Now}
-	return s.openFeeds()
-}
-
-func (s *Server) openFeeds() (err error) {
-	for _, name := range s.cfg.Feeds {
-		if name == FeedDemo {
-			s.demo, err = feed.NewDemo(s.cfg.Demo, s.assets, s.market, feed.WallClock{})
-		}
-	}
-	if err == nil && len(s.cfg.Replay) > 0 {
-		cfg := feed.ReplayConfig{Files: s.cfg.Replay, Speed: s.cfg.ReplaySpeed, Loop: s.cfg.ReplayLoop}
-		s.replay, err = feed.NewReplay(cfg, s.assets, s.market, feed.WallClock{}, s.log)
-	}
+func (s *Server) openBroker() (err error) {
+	cfg := s.cfg.broker()
+	cfg.Now = s.time
+	s.broker, err = broker.Open(cfg, s.log)
 	return err
 }
 
 func (s *Server) openListeners() (err error) {
+	if s.cfg.TLS.On() {
+		if s.certificate, err = gateway.OpenCertificate(s.cfg.TLS, s.log); err != nil {
+			return err
+		}
+	}
 	if s.public, err = net.Listen("tcp", s.cfg.Listen); err != nil {
 		return fmt.Errorf("public listener: %w", err)
 	}
@@ -152,14 +152,14 @@ func (s *Server) openListeners() (err error) {
 }
 
 func (s *Server) openLoops() (err error) {
-	s.session = session.DefaultConfig()
-	s.session.Limits = s.cfg.Limits.Session
-	s.session.Told = told(s.cfg.Limits.Door)
-	s.session.Anonymous = s.cfg.Auth.AnonymousChannels
+	s.session = sessionConfig(s.cfg)
 	s.registry = gateway.NewRegistry(s.cfg.Limits.Door)
 	s.judge = newJudge(s)
 	cfg := eventloop.DefaultConfig()
 	cfg.Kind, cfg.Loops = s.cfg.EventLoop, s.cfg.Loops
+	if s.cfg.TLS.On() {
+		cfg.Kind = eventloop.KindPortable // epoll would need the plain descriptor
+	}
 	if s.cfg.Echo {
 		cfg.SendBuffer = 0 // megabyte messages: the small buffer waits for delayed ACKs
 	}
@@ -183,7 +183,9 @@ func told(l gateway.Limits) []session.Told {
 
 func (s *Server) shardConfig() hub.Config {
 	cfg := hub.DefaultConfig()
-	cfg.Session, cfg.Directory, cfg.Epoch = &s.session, s.assets, s.broker.Epoch()
+	cfg.Session, cfg.Directory, cfg.Epoch = s.session, s.assets, s.broker.Epoch()
+	deflater := &eventloop.Deflater{} // one a loop
+	cfg.Deflate, cfg.Inflate = deflater.Deflate, deflater.Inflate
 	cfg.LogEntries, cfg.LogBytes = s.cfg.Broker.LogEntries, int(s.cfg.Broker.LogBytes)
 	return cfg
 }
@@ -193,13 +195,11 @@ func (s *Server) reread(after int64) []*protocol.Publication {
 }
 
 func (s *Server) openDoor() (err error) {
-	cfg := s.cfg.Gateway
-	cfg.Limits = s.cfg.Limits.Door
-	s.gateway, err = gateway.New(cfg, gateway.Parts{
+	s.gateway, err = gateway.New(s.cfg.door(), gateway.Parts{
 		Connections: namer{s.loops, s.cfg.Sessions},
 		Tokens:      auth.NewCache(s.tokens), Registry: s.registry,
-		States: states{s.broker}, Signals: signals{s.broker}, Prices: s.market,
-		LastPrices: s.market.last, Assets: s.assetTable, Stats: s.stats, Ready: s.ready,
+		States: states{s.broker}, Signals: signals{s.broker}, Prices: s.priceDesk(),
+		Tickets: s.tickets, History: s.candles(), LastPrices: s.lastPrices, Assets: s.assetTable, Stats: s.stats, Ready: s.ready,
 		Now: s.time, Log: s.log, Echo: s.cfg.Echo,
 	})
 	if err != nil {
@@ -243,13 +243,15 @@ func (s *Server) Run(ctx context.Context) error {
 	late, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
 	g, early := errgroup.WithContext(ctx)
-	unsubscribe, err := s.broker.Subscribe(s.loops.Publish)
+	leave, err := s.join()
 	if err != nil {
 		return err
 	}
-	defer unsubscribe()
+	defer leave()
 	g.Go(func() error { return s.loops.Run(late) })
 	g.Go(func() error { return s.judge.run(late) })
+	g.Go(func() error { return s.keys.Run(early) })
+	g.Go(func() error { return s.history.Run(early) })
 	g.Go(func() error { return s.sources(early) })
 	servers := s.serve(g)
 	g.Go(func() error {
@@ -275,7 +277,11 @@ func (s *Server) serve(g *errgroup.Group) []*http.Server {
 		})
 		return h
 	}
-	servers := []*http.Server{run(s.gateway.Server(), s.door)}
+	var public net.Listener = s.door
+	if s.certificate != nil {
+		public = s.certificate.Listener(s.door)
+	}
+	servers := []*http.Server{run(s.gateway.Server(), public)}
 	if s.private != nil {
 		servers = append(servers, run(s.admin.Server(), s.private))
 	}
@@ -308,17 +314,4 @@ func (s *Server) empty(ctx context.Context) {
 		case <-t.C:
 		}
 	}
-}
-
-// sources runs whatever makes publications.
-func (s *Server) sources(ctx context.Context) error {
-	g, ctx := errgroup.WithContext(ctx)
-	if s.demo != nil {
-		g.Go(func() error { return s.demo.Run(ctx) })
-	}
-	if s.replay != nil {
-		g.Go(func() error { return s.replay.Run(ctx) })
-	}
-	g.Go(func() error { return s.everySecond(ctx) })
-	return g.Wait()
 }

@@ -41,6 +41,7 @@ func testConfig(kind string) Config {
 	cfg.Listen, cfg.AdminListen = "127.0.0.1:0", ""
 	cfg.EventLoop, cfg.Loops = kind, 1
 	cfg.TestChannels, cfg.StatusEvery, cfg.DrainTime = false, 0, 0
+	cfg.Feeds, cfg.DataDir = nil, ""
 	cfg.Auth.Secret = testSecret
 	cfg.Limits.Door = gateway.Limits{}
 	return cfg

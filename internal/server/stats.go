@@ -3,13 +3,14 @@ package server
 import (
 	"context"
 	"maps"
+	"runtime"
 	"runtime/debug"
+	rtmetrics "runtime/metrics"
 	"strconv"
 	"time"
 
 	"cryptointel/internal/gateway"
 	"cryptointel/internal/hub"
-	"cryptointel/internal/metrics"
 	"cryptointel/protocol"
 )
 
@@ -69,6 +70,12 @@ func addStats(sum *hub.Stats, x hub.Stats) {
 	sum.Publications += x.Publications
 	sum.HeldBytes += x.HeldBytes
 	sum.BacklogFrames += x.BacklogFrames
+	sum.Latency.Add(x.Latency)
+	sum.Compressing += x.Compressing
+	sum.Deflated += x.Deflated
+	sum.DeflateIn += x.DeflateIn
+	sum.DeflateOut += x.DeflateOut
+	sum.Inflated += x.Inflated
 	for code, n := range x.Errors {
 		sum.Errors[code] += n
 	}
@@ -78,27 +85,6 @@ func addStats(sum *hub.Stats, x hub.Stats) {
 }
 
 func (s *Server) connections(ctx context.Context) int { return s.hubStats(ctx).Connections }
-
-// snapshot is what /metrics shows.
-func (s *Server) snapshot() metrics.Snapshot {
-	b, m := s.broker.Stats(), s.market.stats()
-	door := s.gateway.Counts()
-	door.Pending, door.TurnedAway = s.door.Pending()
-	return metrics.Snapshot{
-		Hub: s.hubStats(context.Background()), Door: door,
-		Extra: map[string]float64{
-			"state_channels":           float64(b.StateChannels),
-			"log_entries":              float64(b.LogEntries),
-			"log_bytes":                float64(b.LogBytes),
-			"broker_skipped_total":     float64(b.Skipped),
-			"market_ticks_total":       float64(m.Ticks),
-			"market_published_total":   float64(m.Published),
-			"market_stale_total":       float64(m.Stale),
-			"market_assets_with_price": float64(m.Assets),
-			"tokens_pending":           float64(s.judge.pending()),
-		},
-	}
-}
 
 // A stats is the answer of GET /ws/stats.
 type stats struct {
@@ -124,6 +110,49 @@ type stats struct {
 	AssetsWithPrice   int               `json:"assets_with_price"`
 	Ticks             uint64            `json:"ticks"`
 	TicksDropped      map[string]uint64 `json:"ticks_dropped"`
+
+	PerSecond   perSecond   `json:"per_second"`
+	Latency     *latency    `json:"latency_ms,omitempty"` // of the last period of system:status
+	Delivery    []bucket    `json:"delivery_latency"`
+	Compression compression `json:"compression"`
+	Feeds       []feedStats `json:"feeds"`
+	StaleAssets int         `json:"assets_stale"`
+	Quarantined int         `json:"sources_quarantined"`
+	CPUSeconds  float64     `json:"cpu_seconds"` // since the start
+	MemoryBytes uint64      `json:"memory_bytes"`
+	Goroutines  int         `json:"goroutines"`
+}
+
+// A bucket counts the deliveries that took at most so long, and longer than
+// the bucket before says.
+type bucket struct {
+	AtMostMS float64 `json:"le_ms,omitempty"` // none for the last
+	Count    uint64  `json:"count"`
+}
+
+// compression is what was saved on frames that several got.
+type compression struct {
+	Connections int    `json:"connections"`
+	Frames      uint64 `json:"frames"`
+	BytesBefore uint64 `json:"bytes_before"`
+	BytesAfter  uint64 `json:"bytes_after"`
+}
+
+// feedStats are the numbers of one exchange's feed.
+type feedStats struct {
+	feedStatus
+	Symbols      int    `json:"symbols"`
+	Frames       uint64 `json:"frames"`
+	Ticks        uint64 `json:"ticks"`
+	Gaps         uint64 `json:"gaps"`
+	Missing      uint64 `json:"missing"`
+	Refilled     uint64 `json:"refilled"`
+	RefillFailed uint64 `json:"refill_failed"`
+	Duplicates   uint64 `json:"duplicates"`
+	OutOfOrder   uint64 `json:"out_of_order"`
+	Malformed    uint64 `json:"malformed"`
+	Reconnects   uint64 `json:"reconnects"`
+	RESTErrors   uint64 `json:"rest_errors"`
 }
 
 func (s *Server) stats() any {
@@ -132,13 +161,50 @@ func (s *Server) stats() any {
 		Version: version(), UptimeSeconds: int64((s.clock.Now() - s.started) / protocol.Second),
 		Connections: h.Connections, Authenticated: h.Authenticated, Subscriptions: h.Subscriptions,
 		Opened: h.Opened, Closed: h.Closed, MessagesIn: h.MessagesIn, Deliveries: h.Deliveries,
-		MessagesPerSecond: s.rate.last(), BytesIn: h.BytesIn, BytesOut: h.BytesOut,
+		MessagesPerSecond: s.pulse.rates().Messages, BytesIn: h.BytesIn, BytesOut: h.BytesOut,
 		Conflated: h.Conflated, Behind: h.Behind,
 		Errors: named(h.Errors, func(c protocol.Code) string { return string(c) }),
 		Closes: named(h.Closes, strconv.Itoa),
 		Epoch:  s.broker.Epoch(), Oldest: s.broker.Oldest(), Head: s.broker.Head(),
 		AssetsWithPrice: m.Assets, Ticks: m.Ticks, TicksDropped: maps.Clone(m.Dropped),
+		PerSecond: s.pulse.rates(), Latency: s.latency.value(), Delivery: buckets(h.Latency),
+		Compression: compression{h.Compressing, h.Deflated, h.DeflateIn, h.DeflateOut},
+		Feeds:       s.feedStats(), StaleAssets: m.StaleAssets, Quarantined: m.Quarantined,
+		CPUSeconds: round(processTime().Seconds(), 1000), MemoryBytes: memoryBytes(), Goroutines: runtime.NumGoroutine(),
 	}
+}
+
+func buckets(h hub.Histogram) []bucket {
+	out := make([]bucket, len(h.Counts))
+	for i, n := range h.Counts {
+		out[i].Count = n
+		if i < len(hub.LatencyBounds) {
+			out[i].AtMostMS = float64(hub.LatencyBounds[i]) / float64(protocol.Millisecond)
+		}
+	}
+	return out
+}
+
+func (s *Server) feedStats() []feedStats {
+	out := []feedStats{}
+	now := s.clock.Now()
+	for _, f := range s.live.Status() {
+		out = append(out, feedStats{
+			feedStatus: feedStatus{f.Exchange, f.State, f.Silent(now).Milliseconds()},
+			Symbols:    f.Symbols, Frames: f.Stats.Frames, Ticks: f.Stats.Ticks,
+			Gaps: f.Stats.Gaps, Missing: f.Stats.Missing, Refilled: f.Refilled, RefillFailed: f.RefillFailed,
+			Duplicates: f.Stats.Duplicates, OutOfOrder: f.Stats.OutOfOrder, Malformed: f.Stats.Malformed,
+			Reconnects: f.Reconnects, RESTErrors: f.RESTErrors,
+		})
+	}
+	return out
+}
+
+// memoryBytes is what the Go runtime holds of the system's memory.
+func memoryBytes() uint64 {
+	samples := []rtmetrics.Sample{{Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"}}
+	rtmetrics.Read(samples)
+	return samples[0].Value.Uint64() - samples[1].Value.Uint64()
 }
 
 func named[K comparable](m map[K]uint64, name func(K) string) map[string]uint64 {

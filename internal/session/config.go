@@ -12,21 +12,21 @@ import (
 // All of them are told to the client in its first frame.
 type Limits struct {
 	// MessageBytes is the largest message a client may send, fragments added up.
-	MessageBytes int `help:"Largest message from a client, in bytes." default:"65536"`
+	MessageBytes int `reload:"" help:"Largest message from a client, in bytes." default:"65536"`
 	// Channels is how many channels a connection may follow.
-	Channels int `help:"Channels a connection may follow." default:"50"`
+	Channels int `reload:"" help:"Channels a connection may follow." default:"50"`
 	// Filters is how many distinct filters a connection may use.
-	Filters int `help:"Distinct filters a connection may use." default:"20"`
+	Filters int `reload:"" help:"Distinct filters a connection may use." default:"20"`
 	// MessagesPerMinute is the rate of client messages; three times it closes.
-	MessagesPerMinute int `help:"Messages a minute from one connection." default:"100"`
+	MessagesPerMinute int `reload:"" help:"Messages a minute from one connection." default:"100"`
 	// MessageBurst is how many of them may come at once.
-	MessageBurst int `help:"Messages that may come at once." default:"60"`
+	MessageBurst int `reload:"" help:"Messages that may come at once." default:"60"`
 	// IdleTimeout closes a client that has said nothing for this long. Shorten
 	// it behind a proxy that drops sooner.
-	IdleTimeout time.Duration `help:"Close a client that says nothing for this long." default:"5m"`
+	IdleTimeout time.Duration `reload:"" help:"Close a client that says nothing for this long." default:"5m"`
 	// AuthTimeout closes a client that has neither authenticated nor
 	// subscribed to anything.
-	AuthTimeout time.Duration `help:"Close a client that neither authenticates nor subscribes within this." default:"10s"`
+	AuthTimeout time.Duration `reload:"" help:"Close a client that neither authenticates nor subscribes within this." default:"10s"`
 }
 
 // Config is what all sessions of a node have in common.
