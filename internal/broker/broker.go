@@ -174,6 +174,30 @@ func (b *Broker) publish(p *protocol.Publication, local bool) error {
 	return nil
 }
 
+// Annotate shows this node's subscribers a channel's newest value with other
+// data, made here of what another node has sent. It is no publication of this
+// node: its offset is the next there is, and whatever the writer sends then
+// takes its place. A channel without a value is left alone.
+func (b *Broker) Annotate(channel string, data []byte) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return ErrClosed
+	}
+	v := b.last.find(channel)
+	if v == nil {
+		return nil
+	}
+	p := *v.p
+	p.Data = data
+	p.Offset++
+	if err := b.sendLocked(v.subject, &p); err != nil {
+		return fmt.Errorf("annotate %s: %w", channel, err)
+	}
+	v.p = &p
+	return nil
+}
+
 // sendLocked gives p to NATS.
 func (b *Broker) sendLocked(subject string, p *protocol.Publication) error {
 	b.buf = appendPublication(b.buf[:0], p)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"runtime"
+	"sync"
 	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
@@ -18,6 +19,9 @@ type Group struct {
 	cfg   Config  // immutable
 	loops []*loop // immutable
 	turn  atomic.Uint32
+
+	mu   sync.Mutex  // guards the field below
+	last []LoopStats // what each loop said of itself last
 }
 
 // New makes the loops and their shards. Nothing is started or opened before
@@ -32,7 +36,7 @@ func New(cfg Config, parts Parts) (*Group, error) {
 	if cfg.Loops == 0 {
 		cfg.Loops = runtime.GOMAXPROCS(0)
 	}
-	g := &Group{cfg: cfg}
+	g := &Group{cfg: cfg, last: make([]LoopStats, cfg.Loops)}
 	for i := range cfg.Loops {
 		g.loops = append(g.loops, newLoop(i, cfg, parts))
 	}

@@ -3,6 +3,7 @@ package eventloop
 import (
 	"context"
 	"maps"
+	"slices"
 
 	"cryptointel/internal/hub"
 )
@@ -26,27 +27,39 @@ type LoopStats struct {
 }
 
 // Stats asks each loop in turn, so the numbers of one loop belong together.
-// It fails when ctx ends first or the group has ended.
+// Of a loop that has not answered when ctx ends, it is what it said last: its
+// counters then stand still for a moment and never go back. The error says
+// that there is such a loop, or that the group has ended.
 func (g *Group) Stats(ctx context.Context) ([]LoopStats, error) {
-	all := make([]LoopStats, len(g.loops))
-	answered := make(chan struct{}, len(g.loops))
+	type answer struct {
+		loop  int
+		stats LoopStats
+	}
+	answers := make(chan answer, len(g.loops)) // room for those that come too late
 	for i, l := range g.loops {
-		asked := l.in.post(func() {
-			all[i] = l.snapshot()
-			answered <- struct{}{}
-		})
-		if !asked {
-			return nil, ErrClosed
+		if !l.in.post(func() { answers <- answer{i, l.snapshot()} }) {
+			return g.told(nil, 0), ErrClosed
 		}
 	}
 	for range g.loops {
 		select {
-		case <-answered:
+		case a := <-answers:
+			g.told(&a.stats, a.loop)
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return g.told(nil, 0), ctx.Err()
 		}
 	}
-	return all, nil
+	return g.told(nil, 0), nil
+}
+
+// told keeps what a loop says, and returns what all have said last.
+func (g *Group) told(s *LoopStats, loop int) []LoopStats {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if s != nil {
+		g.last[loop] = *s
+	}
+	return slices.Clone(g.last)
 }
 
 // snapshot copies the counters; the maps inside would else be shared.

@@ -150,6 +150,10 @@ func (s *Server) lastPrices() [][]byte {
 	return out
 }
 
+// makerTime is how much longer than the maker of the prices another node waits
+// before it calls one stale: the maker's own word comes first.
+const makerTime = 5 * protocol.Second
+
 // sweep tells clients which prices are stale: the market knows where it is,
 // elsewhere it is those that nobody has sent for as long.
 func (s *Server) sweep(now protocol.Time) {
@@ -160,15 +164,12 @@ func (s *Server) sweep(now protocol.Time) {
 	limit := protocol.Time(s.cfg.Market.StaleAfter)
 	for _, p := range s.broker.LastAll(nil) {
 		silent := now - protocol.Time(p.TS)*protocol.Millisecond
-		if limit == 0 || silent <= limit || !strings.HasPrefix(p.Channel, "price:") {
+		if limit == 0 || silent <= limit+makerTime || !strings.HasPrefix(p.Channel, "price:") {
 			continue
 		}
-		data, ok := market.MarkStale(p.Data)
-		if !ok {
-			continue
+		if data, ok := market.MarkStale(p.Data); ok {
+			s.warn(context.Background(), "a price is not shown as stale", s.broker.Annotate(p.Channel, data))
 		}
-		err := s.broker.PublishLocal(&protocol.Publication{Channel: p.Channel, Type: p.Type, Data: data, Price: p.Price})
-		s.warn(context.Background(), "publish a stale price", err)
 	}
 }
 

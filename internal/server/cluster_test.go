@@ -125,7 +125,7 @@ func TestMakerIsGone(t *testing.T) {
 	}
 	fresh := c.next(t)
 	for range 2 { // the second sweep has nothing to say
-		s.sweep(clock.Now() + protocol.Time(market.DefaultConfig().StaleAfter) + protocol.Second)
+		s.sweep(clock.Now() + protocol.Time(market.DefaultConfig().StaleAfter) + makerTime + protocol.Second)
 	}
 	stale := c.next(t)
 	if want, _ := market.MarkStale([]byte(data)); string(stale.Data) != string(want) || stale.Offset <= fresh.Offset {
@@ -134,6 +134,28 @@ func TestMakerIsGone(t *testing.T) {
 	c.send(t, `{"type":"ping","id":1}`)
 	if next := c.next(t); next.Type != "pong" {
 		t.Errorf("swept twice, told twice: %s", next.text)
+	}
+}
+
+// What one node called stale is fresh again as soon as the maker says so.
+func TestMakerComesBack(t *testing.T) {
+	t.Parallel()
+	_, url := startNATS(t, 0)
+	cfg := testConfig(eventloop.KindAuto)
+	cfg.NATS.URLs = []string{url}
+	other, _ := begin(t, cfg)
+	cfg.Feeds = []string{FeedDemo}
+	_, stop := begin(t, cfg)
+	c := connect(t, other)
+	c.subscribe(t, `"price:bitcoin"`)
+	priceAt(t, c, 0)
+	stop()
+	other.sweep(other.clock.Now() + protocol.Time(cfg.Market.StaleAfter) + makerTime + protocol.Second)
+	gone := c.until(t, func(m said) bool { return quoteOf(t, m).Stale })
+	begin(t, cfg)
+	back := c.until(t, func(m said) bool { return m.Type == protocol.TypePrice && !quoteOf(t, m).Stale })
+	if back.Offset <= gone.Offset {
+		t.Errorf("offsets went back from %d to %d", gone.Offset, back.Offset)
 	}
 }
 

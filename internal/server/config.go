@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"net"
+	"strings"
 	"time"
 
 	"cryptointel/internal/auth"
@@ -112,6 +113,15 @@ func (c Config) validate() error {
 		if err := checkAddress("admin-listen", c.AdminListen); err != nil {
 			return err
 		}
+	}
+	if err := c.TLS.Validate(); err != nil {
+		return err
+	}
+	if err := c.checkFeeds(); err != nil {
+		return err
+	}
+	if c.AdminListen == c.Listen && !strings.HasSuffix(c.Listen, ":0") {
+		return fmt.Errorf("admin-listen is %s, the public address: metrics and profiles need one of their own", c.AdminListen)
 	}
 	if err := gateway.RequireTLS(c.Listen, c.TLS.On(), len(c.Proxy.BehindProxy) > 0); err != nil {
 		return err

@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"sync"
 
+	"golang.org/x/time/rate"
+
 	"cryptointel/internal/broker"
 	"cryptointel/internal/gateway"
 	"cryptointel/internal/market"
@@ -98,13 +100,14 @@ func (n near) Candles(asset, interval string, from, to protocol.Time, limit int)
 
 // prices is where the market's publications go.
 type prices struct {
-	broker *broker.Broker
-	log    *slog.Logger
+	broker  *broker.Broker
+	log     *slog.Logger
+	trouble rate.Sometimes
 }
 
-func (p prices) Publish(pub protocol.Publication) {
+func (p *prices) Publish(pub protocol.Publication) {
 	if err := p.broker.Publish(&pub); err != nil && !errors.Is(err, broker.ErrClosed) {
-		p.log.Warn("price not published", "channel", pub.Channel, "err", err)
+		p.trouble.Do(func() { p.log.Warn("price not published", "channel", pub.Channel, "err", err) })
 	}
 }
 

@@ -226,7 +226,12 @@ func TestBadConfig(t *testing.T) {
 		{"admin-listen: ", func(c *Config) { c.AdminListen = "8080" }},
 		{`feeds: no exchange "krakn"; did you mean kraken?`, func(c *Config) { c.Feeds = []string{"krakn"} }},
 		{"listen: 0.0.0.0:0 can be reached from other machines", func(c *Config) { c.Listen = "0.0.0.0:0" }},
-		{"eventloop is epoll, which cannot end TLS", func(c *Config) { c.TLS.Cert, c.EventLoop = "x.pem", "epoll" }},
+		{"eventloop is epoll, which cannot end TLS", func(c *Config) { c.TLS.Cert, c.TLS.Key, c.EventLoop = "x.pem", "y.pem", "epoll" }},
+		{"feeds: demo is a simulation", func(c *Config) { c.Feeds = []string{FeedDemo, "kraken"} }},
+		{"feeds: with nats-url one node makes the prices", func(c *Config) {
+			c.NATS.URLs, c.Feeds = []string{"nats://127.0.0.1:4222"}, []string{FeedAuto}
+		}},
+		{"admin-listen is 127.0.0.1:8080, the public address", func(c *Config) { c.Listen, c.AdminListen = "127.0.0.1:8080", "127.0.0.1:8080" }},
 		{"replay-speed is -1", func(c *Config) { c.ReplaySpeed = -1 }},
 		{"replay-speed is NaN", func(c *Config) { c.ReplaySpeed = math.NaN() }},
 		{"replay-loop ", func(c *Config) { c.ReplayLoop, c.ReplaySpeed = true, 0 }},

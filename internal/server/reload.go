@@ -1,8 +1,10 @@
 package server
 
 import (
+	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 
 	"cryptointel/internal/auth"
 	"cryptointel/internal/broker"
@@ -14,31 +16,36 @@ import (
 // Check says what is wrong with a configuration, without listening or
 // connecting anywhere: files that it names are read.
 func Check(cfg Config) error {
-	if err := cfg.validate(); err != nil {
+	if err := cfg.check(); err != nil || !cfg.TLS.On() {
 		return err
 	}
-	if err := cfg.door().Validate(); err != nil {
+	_, err := gateway.OpenCertificate(cfg.TLS, slog.New(slog.DiscardHandler))
+	return err
+}
+
+// check is Check without the certificate: one that is being renewed has
+// nothing to do with other settings.
+func (c Config) check() error {
+	if err := c.validate(); err != nil {
 		return err
 	}
-	if err := cfg.broker().Validate(); err != nil {
+	if err := c.door().Validate(); err != nil {
 		return err
 	}
-	if err := cfg.NATS.Validate(); err != nil {
+	if err := c.broker().Validate(); err != nil {
+		return err
+	}
+	if err := c.NATS.Validate(); err != nil {
 		return err
 	}
 	log := slog.New(slog.DiscardHandler)
-	if cfg.TLS.On() {
-		if _, err := gateway.OpenCertificate(cfg.TLS, log); err != nil {
-			return err
-		}
-	}
-	if _, _, err := auth.Open(cfg.Auth, log); err != nil {
+	if _, _, err := auth.Open(c.Auth, log); err != nil {
 		return err
 	}
-	if _, err := market.OpenHistory(cfg.History, "", log); err != nil {
+	if _, err := market.OpenHistory(c.History, "", log); err != nil {
 		return err
 	}
-	return cfg.checkSources(log)
+	return c.checkSources(log)
 }
 
 // checkSources makes the market and the feeds without running them.
@@ -76,15 +83,25 @@ func (c Config) broker() broker.Config {
 // differ come back as needing a restart, and keep their values. After an error
 // nothing has changed.
 func (s *Server) Reload(cfg Config) (changed, needRestart []string, err error) {
-	if err := Check(cfg); err != nil {
-		return nil, nil, err
-	}
 	s.reloading.Lock()
 	defer s.reloading.Unlock()
+	check := Check
+	if cfg.TLS == s.running.TLS {
+		check = Config.check // see renew
+	}
+	if err := check(cfg); err != nil {
+		return nil, nil, err
+	}
+	defer s.renew()
 	next := s.running
 	changed, needRestart = adopt(&next, &cfg)
 	if len(changed) == 0 {
 		return nil, needRestart, nil
+	}
+	// What was asked for may be right and half of it wrong: without its proxies,
+	// an address that still needs a restart to change would be open to all.
+	if err := next.validate(); err != nil {
+		return nil, nil, fmt.Errorf("%w (%s need a restart to change)", err, strings.Join(needRestart, ", "))
 	}
 	if err := s.gateway.Reload(next.door()); err != nil {
 		return nil, nil, err
@@ -92,6 +109,17 @@ func (s *Server) Reload(cfg Config) (changed, needRestart []string, err error) {
 	s.running = next
 	s.loops.SetSession(sessionConfig(next))
 	return changed, needRestart, nil
+}
+
+// renew reads the certificate's files, if there is one. They change on their
+// own, so a pair that is half there stops no other setting.
+func (s *Server) renew() {
+	if s.certificate == nil {
+		return
+	}
+	if err := s.certificate.Reload(); err != nil {
+		s.log.Error("the certificate cannot be read again, the last one stays", "err", err)
+	}
 }
 
 // adopt copies into a configuration what may change while the server runs.

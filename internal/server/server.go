@@ -69,11 +69,21 @@ type wallClock struct{}
 
 func (wallClock) Now() protocol.Time { return protocol.Time(time.Now().UnixNano()) }
 
+// Trouble is an error of what the server stands on (an address, a file, the
+// network) and not of its configuration: trying again may help.
+type Trouble struct{ error }
+
+// Unwrap is the error itself.
+func (t Trouble) Unwrap() error { return t.error }
+
+// Environment tells those that see only an interface.
+func (Trouble) Environment() bool { return true }
+
 // New checks the configuration, opens the listeners and the broker, and joins
 // the parts. Nothing is served before Run; a server that is not run must be
 // closed.
 func New(cfg Config, log *slog.Logger) (*Server, error) {
-	if err := cfg.validate(); err != nil {
+	if err := Check(cfg); err != nil {
 		return nil, err
 	}
 	s := &Server{cfg: cfg, running: cfg, log: log, clock: cfg.Clock}
@@ -84,7 +94,7 @@ func New(cfg Config, log *slog.Logger) (*Server, error) {
 	for _, open := range []func() error{s.openTokens, s.openBroker, s.openMarket, s.openListeners, s.openLoops, s.openDoor} {
 		if err := open(); err != nil {
 			s.Close()
-			return nil, err
+			return nil, Trouble{err}
 		}
 	}
 	return s, nil
@@ -250,10 +260,13 @@ func (s *Server) Run(ctx context.Context) error {
 	defer leave()
 	g.Go(func() error { return s.loops.Run(late) })
 	g.Go(func() error { return s.judge.run(late) })
-	g.Go(func() error { return s.keys.Run(early) })
-	g.Go(func() error { return s.history.Run(early) })
-	g.Go(func() error { return s.sources(early) })
+	g.Go(func() error { return s.keys.Run(late) })
+	g.Go(func() error { return s.history.Run(late) })
+	g.Go(func() error { return s.sources(late) })
 	servers := s.serve(g)
+	s.log.Info("listening", "public", s.Addr(), "admin", s.AdminAddr(), "tls", s.certificate != nil,
+		"feeds", s.cfg.Feeds, "version", version())
+	defer s.log.Info("stopped")
 	g.Go(func() error {
 		<-early.Done()
 		s.drain(servers)
@@ -292,6 +305,7 @@ func (s *Server) serve(g *errgroup.Group) []*http.Server {
 // then ends the HTTP servers.
 func (s *Server) drain(servers []*http.Server) {
 	s.draining.Store(true)
+	s.log.Info("draining", "connections", s.connections(context.Background()), "time", s.cfg.DrainTime)
 	ctx, cancel := context.WithTimeout(context.Background(), s.cfg.DrainTime+2*time.Second)
 	defer cancel()
 	s.loops.Drain(protocol.Time(s.cfg.DrainTime))

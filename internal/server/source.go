@@ -2,9 +2,12 @@ package server
 
 import (
 	"context"
+	"errors"
 	"slices"
+	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/time/rate"
 
 	"cryptointel/internal/feed"
 	"cryptointel/internal/market"
@@ -35,6 +38,21 @@ func (c Config) exchanges() []string {
 	return out
 }
 
+// checkFeeds refuses to mix what is now with what is not, and two nodes that
+// both make the prices because nobody thought of it.
+func (c Config) checkFeeds() error {
+	live, demo := len(c.exchanges()) > 0, slices.Contains(c.Feeds, FeedDemo)
+	switch {
+	case live && demo:
+		return errors.New("feeds: demo is a simulation and does not mix with exchanges: choose one of them")
+	case live && len(c.Replay) > 0:
+		return errors.New("feeds: recordings are of the past and do not mix with exchanges: leave feeds at auto, or out")
+	case len(c.NATS.URLs) > 0 && slices.Contains(c.Feeds, FeedAuto) && live:
+		return errors.New("feeds: with nats-url one node makes the prices: say --feeds=coinbase,kraken,binance on that one and --feeds= on the others")
+	}
+	return nil
+}
+
 // simulated reports whether prices are not the present ones of a market: such
 // bars are not kept among real ones.
 func (c Config) simulated() bool {
@@ -52,7 +70,7 @@ func (s *Server) openMarket() (err error) {
 	if s.history, err = market.OpenHistory(s.cfg.History, dir, s.log); err != nil {
 		return err
 	}
-	m, err := market.New(s.cfg.Market, s.assets, prices{s.broker, s.log}, s.clock.Now)
+	m, err := market.New(s.cfg.Market, s.assets, &prices{broker: s.broker, log: s.log, trouble: rate.Sometimes{First: 1, Interval: time.Minute}}, s.clock.Now)
 	if err != nil {
 		return err
 	}
