@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/url"
@@ -72,6 +73,20 @@ func (n NATS) Validate() error {
 			return fmt.Errorf("%s: %w", f.key, err)
 		}
 		file.Close()
+	}
+	return n.checkCA()
+}
+
+func (n NATS) checkCA() error {
+	if n.CA == "" {
+		return nil
+	}
+	pem, err := os.ReadFile(n.CA)
+	if err != nil {
+		return fmt.Errorf("nats-ca: %w", err)
+	}
+	if !x509.NewCertPool().AppendCertsFromPEM(pem) {
+		return fmt.Errorf("nats-ca: %s has no certificate in PEM form", n.CA)
 	}
 	return nil
 }

@@ -131,6 +131,19 @@ func eachAsset(tx *bbolt.Tx, f func(k barKey, b *bbolt.Bucket) error) error {
 	return nil
 }
 
+// last is the time of the newest sample in the file; false of a file of before
+// it was kept.
+func (s *boltStore) last() (t protocol.Time, ok bool) {
+	s.db.View(func(tx *bbolt.Tx) error { // fails only when the file is closed
+		if v := tx.Bucket([]byte("meta")).Get([]byte("last")); len(v) == 8 {
+			t, ok = protocol.Time(binary.BigEndian.Uint64(v)), true
+		}
+		return nil
+	})
+	return t, ok
+}
+
+// newest calls f for the newest bar of each asset and span.
 func (s *boltStore) newest(f func(barKey, Candle)) error {
 	return s.db.View(func(tx *bbolt.Tx) error {
 		return eachAsset(tx, func(k barKey, b *bbolt.Bucket) error {
@@ -147,7 +160,7 @@ func (s *boltStore) newest(f func(barKey, Candle)) error {
 	})
 }
 
-func (s *boltStore) write(bars map[barKey]bar, cut [4]protocol.Time) error {
+func (s *boltStore) write(bars map[barKey]bar, last protocol.Time, cut [4]protocol.Time) error {
 	return s.db.Update(func(tx *bbolt.Tx) error {
 		for k, b := range bars {
 			asset, err := tx.Bucket([]byte(spans[k.span].name)).CreateBucketIfNotExists([]byte(k.slug))
@@ -167,6 +180,10 @@ func (s *boltStore) write(bars map[barKey]bar, cut [4]protocol.Time) error {
 			if err := asset.Put(key, appendBar(nil, &b.Candle)); err != nil {
 				return err
 			}
+		}
+		newest := binary.BigEndian.AppendUint64(nil, uint64(last))
+		if err := tx.Bucket([]byte("meta")).Put([]byte("last"), newest); err != nil {
+			return err
 		}
 		return forget(tx, cut)
 	})

@@ -17,14 +17,14 @@ const (
 	BadTime               // no time of the exchange
 	Future                // more than a minute after it was received
 	Old                   // older than the last tick of the same source, or late by more than a day
-	Jump                  // more than 50 % from the source's last price, or late and far from its minute's
+	Jump                  // more than 50 % from the source's last price, or late and as far from the asset's
 	OtherQuote            // in another money than dollars: kept apart
 	UnknownAsset          // the registry has no such slug
 	TooManySources        // the asset has Config.MaxSources fresh sources
 	Behind                // a good tick, but the price of another source is newer
 	Outranked             // a good tick, but an exchange's price is fresh
 	Confirmed             // a good tick that changed nothing: published once a Config.ConfirmEvery
-	Outlier               // the source is off the others and not part of the price
+	Outlier               // the source is off the others and not part of the price, or a late trade is off its minute's
 	Late                  // learnt of after the fact: it counts in bars and volume only
 	reasons
 )
@@ -52,14 +52,16 @@ type Stats struct {
 	Dropped map[string]uint64
 	// SuspectDays counts 24 hour figures of exchanges that were not believed.
 	SuspectDays uint64
-	Assets      int // that have a price
-	StaleAssets int // of them stale now
-	Quarantined int // sources that are off the others now
+	SuspectBars uint64 // past bars of exchanges that were not believed
+	Assets      int    // that have a price
+	StaleAssets int    // of them stale now
+	Quarantined int    // sources that are off the others now
 }
 
 type counters struct {
 	by                         [reasons]uint64
 	Stale, Settled, SuspectDay uint64
+	SuspectBars                uint64
 }
 
 func (c *counters) count(r Reason) { c.by[r]++ }
@@ -71,7 +73,7 @@ func (m *Market) Stats() Stats {
 	s := Stats{
 		Published: m.stats.by[Accepted], Confirmed: m.stats.by[Confirmed], Late: m.stats.by[Late],
 		Stale: m.stats.Stale, Settled: m.stats.Settled,
-		SuspectDays: m.stats.SuspectDay, Dropped: make(map[string]uint64),
+		SuspectDays: m.stats.SuspectDay, SuspectBars: m.stats.SuspectBars, Dropped: make(map[string]uint64),
 	}
 	for r, n := range m.stats.by {
 		s.Ticks += n

@@ -1,6 +1,7 @@
 package market
 
 import (
+	"cmp"
 	"slices"
 
 	"cryptointel/protocol"
@@ -8,9 +9,10 @@ import (
 
 // A vote is a source that may be part of the price.
 type vote struct {
-	usd float64
-	i   int  // of the source
-	in  bool // it is
+	usd    float64
+	weight float64 // of what is in: see asset.share
+	i      int     // of the source
+	in     bool    // it is
 }
 
 // poll lists the sources that are new enough, the cheapest first: exchanges'
@@ -24,7 +26,7 @@ func (a *asset) poll(now, counted protocol.Time) []vote {
 		if s.published != published || !s.counts(now, counted) {
 			continue
 		}
-		v := vote{usd: s.convert(now), i: i}
+		v := vote{usd: s.convert(), i: i}
 		// Insertion: there are few, and it needs no closure.
 		a.votes = append(a.votes, v)
 		k := len(a.votes) - 1
@@ -36,16 +38,55 @@ func (a *asset) poll(now, counted protocol.Time) []vote {
 	return a.votes
 }
 
-// median is the volume-weighted median of the votes that are in: the price at
-// which half of the volume is below, so a real price of a source unless two
-// share the middle. 0 when none is in.
-func (a *asset) median() float64 {
-	total := 0.0
+// share gives the votes that are in their weights and returns the sum. What an
+// exchange trades it says itself, so of three or more the largest, in all its
+// quotes, stays below half: it is cut to what all others weigh and a tenth
+// less, or to the second if that is more. A median of the others' prices then
+// holds, whatever one of them claims.
+func (a *asset) share() (total float64) {
+	a.totals = slices.Grow(a.totals[:0], len(a.sources))[:len(a.sources)]
+	clear(a.totals)
 	for _, v := range a.votes {
 		if v.in {
-			total += a.sources[v.i].weight
+			a.totals[a.sources[v.i].first] += a.sources[v.i].weight
 		}
 	}
+	largest, second, rest, exchanges := -1, 0.0, 0.0, 0
+	for i, weight := range a.totals {
+		switch {
+		case weight == 0:
+			continue
+		case largest < 0:
+			largest = i
+		case weight > a.totals[largest]:
+			second, rest, largest = a.totals[largest], rest+a.totals[largest], i
+		default:
+			second, rest = max(second, weight), rest+weight
+		}
+		exchanges++
+	}
+	cut := 1.0
+	if exchanges >= 3 {
+		cut = min(1, max(second, 0.9*rest)/a.totals[largest])
+	}
+	for k := range a.votes {
+		v := &a.votes[k]
+		if v.weight = 0; v.in {
+			v.weight = a.sources[v.i].weight
+			if a.sources[v.i].first == largest {
+				v.weight *= cut
+			}
+			total += v.weight
+		}
+	}
+	return total
+}
+
+// median is the weighted median of the votes that are in: the price at which
+// half of the weight is below, so a real price of a source unless two share
+// the middle. 0 when none is in.
+func (a *asset) median() float64 {
+	total := a.share()
 	below, last := 0.0, 0.0
 	for _, v := range a.votes {
 		if !v.in {
@@ -57,7 +98,7 @@ func (a *asset) median() float64 {
 			}
 			return last/2 + v.usd/2
 		}
-		below, last = below+a.sources[v.i].weight, v.usd
+		below, last = below+v.weight, v.usd
 	}
 	return last
 }
@@ -91,8 +132,14 @@ func (a *asset) judge(i int, now, counted protocol.Time, share float64) {
 	if me < 0 || share == 0 {
 		return
 	}
-	if others == 0 || !apart(s.usd, a.median(), share) {
-		s.off = claim{}
+	middle := a.median()
+	if others == 0 || !apart(s.usd, middle, share) {
+		s.off, s.agreed = claim{}, cmp.Or(middle, s.usd)
+		for _, v := range votes {
+			if v.in {
+				a.sources[v.i].agreed = s.usd
+			}
+		}
 		a.mark(s, false)
 		return
 	}
@@ -100,8 +147,10 @@ func (a *asset) judge(i int, now, counted protocol.Time, share float64) {
 }
 
 // contest settles a vote that is off the good ones. It wins
-//   - as the heavier of two,
-//   - with those who agree with it the majority by number and by weight,
+//   - as the heavier of two exchanges, unless it is the one that has left the
+//     price where both agreed, or is new: then it has to stay where it went,
+//   - with those who agree with it the majority by number and by weight, of
+//     which no single exchange has half,
 //   - with half of all, when it stays there and the others are silent.
 func (a *asset) contest(me int, now protocol.Time, share float64) {
 	votes := a.votes
@@ -110,20 +159,25 @@ func (a *asset) contest(me int, now protocol.Time, share float64) {
 	if s.off.ticks == 1 {
 		s.offSince = now
 	}
-	count, weight, total, silent := 0, 0.0, 0.0, true
+	for k := range votes {
+		votes[k].in = true
+	}
+	total := a.share()
+	weight, silent := 0.0, true
 	for k := range votes {
 		v := &votes[k]
 		o := &a.sources[v.i]
-		total += o.weight
 		if v.in = !apart(v.usd, s.usd, share); v.in {
-			count, weight = count+1, weight+o.weight
+			weight += v.weight
 		} else if !o.outlier && o.arrived > s.offSince {
 			silent = false
 		}
 	}
-	heavier := len(votes) == 2 && 2*weight > total
-	majority := 2*count > len(votes) && 2*weight > total
-	if !heavier && !majority && !(sure && silent && 2*count >= len(votes)) {
+	with, against := a.sides()
+	stayed := sure || !apart(s.usd, s.agreed, share)
+	heavier := with == 1 && against == 1 && 2*weight > total && stayed
+	majority := with > against && 2*weight > total
+	if !heavier && !majority && !(sure && silent && with >= against) {
 		a.mark(s, true)
 		return
 	}
@@ -131,6 +185,25 @@ func (a *asset) contest(me int, now protocol.Time, share float64) {
 	for _, v := range votes {
 		a.mark(&a.sources[v.i], !v.in)
 	}
+}
+
+// sides counts the exchanges with a vote that is in, and with one that is not:
+// an exchange of several quotes is one, on each side that it is on.
+func (a *asset) sides() (in, out int) {
+	for k, v := range a.votes {
+		first := a.sources[v.i].first
+		counted := slices.ContainsFunc(a.votes[:k], func(o vote) bool {
+			return o.in == v.in && a.sources[o.i].first == first
+		})
+		switch {
+		case counted:
+		case v.in:
+			in++
+		default:
+			out++
+		}
+	}
+	return in, out
 }
 
 // mark quarantines a source or lets it back.
@@ -149,14 +222,14 @@ type peg struct {
 	moved   claim
 }
 
-// at is the rate while it is fresh, else 1. It holds as long as statistics of
-// a day do: one quiet minute of a coin must not move all prices in it.
-func (p *peg) at(now protocol.Time) float64 {
-	if p.rate > 0 && now-p.arrived <= dayFresh {
-		return p.rate
-	}
-	return 1
-}
+// at is the last rate that was known, however long ago: a coin that has lost
+// its worth does not get it back when those who say so fall silent. 1 before
+// anything is known.
+func (p *peg) at() float64 { return cmp.Or(p.rate, 1) }
+
+// assumed reports whether the rate is not known, or not known newly: for as
+// long as statistics of a day hold.
+func (p *peg) assumed(now protocol.Time) bool { return p.rate == 0 || now-p.arrived > dayFresh }
 
 // repeg takes the rate from the dollar quotes of the poll. A rate that is
 // further off than an outlier may be has to stay there to be believed: it
@@ -171,7 +244,7 @@ func (a *asset) repeg(at, now protocol.Time, share float64) {
 		return
 	}
 	p := &a.peg
-	if share > 0 && apart(rate, p.at(now), share) && !p.moved.confirmed(rate, at) {
+	if share > 0 && apart(rate, p.at(), share) && !p.moved.confirmed(rate, at) {
 		return
 	}
 	p.rate, p.arrived, p.moved = rate, now, claim{}

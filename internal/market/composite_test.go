@@ -93,7 +93,7 @@ func TestOneOutlierOfMany(t *testing.T) {
 		{heavy("big", 106, 1e9, 10), Outlier, 100}, // the weight alone does not help it
 		{heavy("a", 101, 1e6, 20), Accepted, 100.5},
 		{heavy("big", 107, 1e9, 30), Outlier, 100.5},
-		{heavy("big", 104, 1e9, 40), Accepted, 104}, // it agrees again
+		{heavy("big", 104, 1e9, 40), Accepted, 101}, // it agrees again, with less than half
 	})
 	if s := f.Stats(); s.Dropped["outlier"] != 2 || s.Quarantined != 0 {
 		t.Errorf("got %+v, want two outliers and none left", s)
@@ -113,31 +113,46 @@ func TestMajorityMoves(t *testing.T) {
 	})
 }
 
-// TestNumberWithoutWeight shows that many small ones cannot outvote the one
-// where most is traded, while it speaks.
+// TestNumberWithoutWeight shows that many small ones cannot outvote the two
+// where most is traded, while these speak.
 func TestNumberWithoutWeight(t *testing.T) {
+	begin := []step{
+		{heavy("big", 100, 1e9, 0), Accepted, 100},
+		{heavy("large", 100, 1e9, 0), Accepted, 100},
+		{heavy("a", 100, 1e6, 0), Accepted, 100},
+		{heavy("b", 100, 1e6, 0), Accepted, 100},
+		{heavy("c", 100, 1e6, 0), Accepted, 100},
+		{heavy("a", 90, 1e6, 10), Outlier, 100},
+		{heavy("b", 90, 1e6, 20), Outlier, 100},
+		{heavy("c", 90, 1e6, 30), Outlier, 100},
+	}
+	f := newFixture(t)
+	f.play(t, append(begin,
+		step{heavy("big", 100, 1e9, 1000), Accepted, 100},
+		step{heavy("a", 90, 1e6, 6000), Outlier, 100},
+		step{heavy("a", 90, 1e6, 12000), Outlier, 100}, // sure, but a big one spoke at 1000
+	))
+	// Silent since they are off, the two are outvoted.
+	f = newFixture(t)
+	f.play(t, append(begin,
+		step{heavy("a", 90, 1e6, 6000), Outlier, 100},
+		step{heavy("a", 90, 1e6, 12000), Accepted, 90},
+		step{heavy("big", 90.5, 1e9, 12100), Accepted, 90},
+	))
+}
+
+// TestNumberAgainstOne shows that the majority wins against a single one,
+// however much it trades.
+func TestNumberAgainstOne(t *testing.T) {
 	f := newFixture(t)
 	f.play(t, []step{
 		{heavy("big", 100, 1e9, 0), Accepted, 100},
 		{heavy("a", 100, 1e6, 0), Accepted, 100},
 		{heavy("b", 100, 1e6, 0), Accepted, 100},
 		{heavy("a", 90, 1e6, 10), Outlier, 100},
-		{heavy("b", 90, 1e6, 20), Outlier, 100},
-		{heavy("big", 100, 1e9, 1000), Accepted, 100},
-		{heavy("a", 90, 1e6, 6000), Outlier, 100},
-		{heavy("a", 90, 1e6, 12000), Outlier, 100}, // sure, but the big one spoke at 1000
-	})
-	// Silent since they are off, it is outvoted.
-	f = newFixture(t)
-	f.play(t, []step{
-		{heavy("big", 100, 1e9, 0), Accepted, 100},
-		{heavy("a", 100, 1e6, 0), Accepted, 100},
-		{heavy("b", 100, 1e6, 0), Accepted, 100},
-		{heavy("a", 90, 1e6, 10), Outlier, 100},
-		{heavy("b", 90, 1e6, 20), Outlier, 100},
-		{heavy("a", 90, 1e6, 6000), Outlier, 100},
-		{heavy("a", 90, 1e6, 12000), Accepted, 90},
-		{heavy("big", 90.5, 1e9, 12100), Accepted, 90.5},
+		{heavy("b", 90, 1e6, 20), Accepted, 90},
+		{heavy("big", 100, 1e9, 30), Outlier, 90},
+		{heavy("big", 90.5, 1e9, 12100), Accepted, 90},
 	})
 }
 
@@ -212,7 +227,8 @@ func TestOutlierSwitchedOff(t *testing.T) {
 	f.play(t, []step{
 		{tick("a", 100, 0), Accepted, 100},
 		{tick("b", 100, 0), Accepted, 100},
-		{tick("c", 10_000, 0), Accepted, 10_000}, // it is the heaviest by what was traded
+		{tick("c", 10_000, 0), Accepted, 100}, // the heaviest by what was traded has less than half
+		{tick("d", 10_000, 0), Accepted, 10_000},
 	})
 }
 
@@ -246,13 +262,14 @@ func (f *fixture) rates(t *testing.T) (out []string) {
 		Sources []struct {
 			Name, Quote string
 			Price, Rate float64
+			Assumed     bool
 		}
 	}
 	if err := json.Unmarshal(f.assets["bitcoin"].newest.Data, &d); err != nil {
 		t.Fatal(err)
 	}
 	for _, s := range d.Sources {
-		out = append(out, fmt.Sprintf("%s %q %v %v", s.Name, s.Quote, s.Price, s.Rate))
+		out = append(out, fmt.Sprintf("%s %q %v %v %v", s.Name, s.Quote, s.Price, s.Rate, s.Assumed))
 	}
 	return out
 }
@@ -270,12 +287,27 @@ func TestStableCoins(t *testing.T) {
 		{tether(0.9, 40), Outlier, 1.01}, // one tick that is off moves no other price
 		{usdt(100, 50), Accepted, 99.9},
 	})
-	want := []string{`binance "USDT" 99.9 0.999`, `coinbase "" 99.95 0`}
-	if got := f.rates(t); !slices.Equal(got, want) {
-		t.Errorf("got sources %v, want %v", got, want)
+	sources := func(what string, want ...string) {
+		t.Helper()
+		if got := f.rates(t); !slices.Equal(got, want) {
+			t.Errorf("%s: got sources %v, want %v", what, got, want)
+		}
 	}
-	// After five minutes without a price in dollars: 1.
-	f.play(t, []step{{usdt(100, 310_000), Accepted, 100}})
+	sources("known", `binance "USDT" 99.9 0.999 false`, `coinbase "" 99.95 0 false`)
+	// After five minutes without a price in dollars the last rate holds, openly.
+	f.play(t, []step{{usdt(100, 341_000), Accepted, 99.9}})
+	sources("long ago", `binance "USDT" 99.9 0.999 true`)
+	f.play(t, []step{{tether(0.998, 342_000), Accepted, 0.998}, {usdt(100, 343_000), Accepted, 99.8}})
+	sources("known again", `binance "USDT" 99.8 0.998 false`)
+}
+
+// TestAssumedRate shows that a rate of 1 is marked while nobody knows better.
+func TestAssumedRate(t *testing.T) {
+	f := newFixture(t)
+	f.play(t, []step{{inUSDT(tick("a", 100, 0)), Accepted, 100}})
+	if got := f.rates(t); !slices.Equal(got, []string{`a "USDT" 100 1 true`}) {
+		t.Errorf("got sources %v", got)
+	}
 }
 
 func inUSDC(t Tick) Tick {

@@ -38,7 +38,8 @@ func (a *asset) appendData(dst []byte, now, staleAfter protocol.Time) []byte {
 
 // appendSources lists the newest price of each fresh exchange: of one that
 // quotes in several dollars the newest. The price is in dollars; what it was
-// made from is said.
+// made from is said, and whether the rate is assumed: not known, or for more
+// than five minutes not heard of.
 func (a *asset) appendSources(dst []byte, now, staleAfter protocol.Time) []byte {
 	first := true
 	for i := range a.sources {
@@ -52,10 +53,13 @@ func (a *asset) appendSources(dst []byte, now, staleAfter protocol.Time) []byte 
 		first = false
 		dst = append(dst, `{"name":`...)
 		dst = protocol.AppendString(dst, s.name)
-		dst = appendField(dst, `,"price":`, s.convert(now))
+		dst = appendField(dst, `,"price":`, s.convert())
 		if s.quote != "USD" {
 			dst = protocol.AppendString(append(dst, `,"quote":`...), s.quote)
 			dst = appendField(dst, `,"rate":`, s.rate)
+			if s.assumed(now) {
+				dst = append(dst, `,"assumed":true`...)
+			}
 		}
 		dst = append(dst, `,"age_ms":`...)
 		dst = strconv.AppendInt(dst, s.age(now).Millis(), 10)

@@ -21,14 +21,12 @@ type barKey struct {
 
 // A store is where finished bars go. scan may run beside write.
 type store interface {
-	// write puts all bars or none, and forgets what is older than cut (0
-	// keeps everything).
-	write(bars map[barKey]bar, cut [4]protocol.Time) error
+	// write puts all bars or none, with the time of the newest sample in them,
+	// and forgets what is older than cut (0 keeps everything).
+	write(bars map[barKey]bar, last protocol.Time, cut [4]protocol.Time) error
 	// scan returns a copy of the bars with from <= Start < to, oldest first:
 	// of more than limit the first, or the last when newest.
 	scan(span int, slug string, from, to protocol.Time, limit int, newest bool) ([]Candle, error)
-	// newest calls f for the newest bar of each asset and span.
-	newest(f func(k barKey, c Candle)) error
 	close() error
 }
 
@@ -40,6 +38,9 @@ type History struct {
 	cfg   HistoryConfig // immutable
 	log   *slog.Logger  // immutable
 	store store         // immutable
+	// covered is up to when the runs before have counted: a late trade of
+	// before is in the bars already, or was refused. Immutable.
+	covered protocol.Time
 
 	mu      sync.Mutex // guards the fields below and all series
 	assets  map[string]*series
@@ -79,7 +80,15 @@ func OpenHistory(cfg HistoryConfig, dir string, log *slog.Logger) (*History, err
 		return nil, err
 	}
 	// What was running when the last process stopped goes on.
-	err = s.newest(func(k barKey, c Candle) { h.series(k.slug).live[k.span] = c })
+	err = s.newest(func(k barKey, c Candle) {
+		h.series(k.slug).live[k.span] = c
+		if k.span == spanMinute { // for a file that has no time of its own
+			h.covered = max(h.covered, c.Start+protocol.Minute-1)
+		}
+	})
+	if last, ok := s.last(); ok {
+		h.covered = last
+	}
 	if err != nil {
 		s.close()
 		return nil, err
@@ -100,8 +109,12 @@ func (h *History) series(slug string) *series {
 }
 
 // add enters a sample. It is on the ticks' path: no I/O, and no allocation but
-// when a bar ends.
+// when a bar ends. Exchanges send their last trades again after a restart:
+// what a run before has covered is not counted twice.
 func (h *History) add(s *sample) {
+	if s.late && s.at <= h.covered {
+		return
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.last = max(h.last, s.at)
@@ -178,11 +191,11 @@ func (h *History) lost() uint64 {
 // Flush writes all bars that have changed. What could not be written stays
 // for the next time.
 func (h *History) Flush() error {
-	cut := h.collect()
+	last, cut := h.collect()
 	if len(h.writing) == 0 { // only this goroutine changes it
 		return nil
 	}
-	err := h.store.write(h.writing, cut)
+	err := h.store.write(h.writing, last, cut)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if err != nil {
@@ -199,7 +212,7 @@ func (h *History) Flush() error {
 }
 
 // collect moves what is dirty to writing.
-func (h *History) collect() (cut [4]protocol.Time) {
+func (h *History) collect() (last protocol.Time, cut [4]protocol.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, s := range h.assets {
@@ -216,7 +229,8 @@ func (h *History) collect() (cut [4]protocol.Time) {
 			cut[k] = h.last - protocol.Time(keep)
 		}
 	}
-	return cut
+	// Past bars alone must not put back what was covered.
+	return max(h.last, h.covered), cut
 }
 
 // Close flushes and closes the file. Candles fails from then on.

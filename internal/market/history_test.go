@@ -283,11 +283,11 @@ type failing struct {
 
 var errFull = errors.New("no space left on device")
 
-func (f *failing) write(bars map[barKey]bar, cut [4]protocol.Time) error {
+func (f *failing) write(bars map[barKey]bar, last protocol.Time, cut [4]protocol.Time) error {
 	if f.full.Load() {
 		return errFull
 	}
-	return f.memoryStore.write(bars, cut)
+	return f.memoryStore.write(bars, last, cut)
 }
 
 func TestFullDisk(t *testing.T) {

@@ -11,7 +11,6 @@ package market
 
 import (
 	"cmp"
-	"strings"
 	"sync"
 	"time"
 
@@ -76,17 +75,6 @@ func (m *Market) Keep(h *History) {
 	m.history = h
 	for slug, a := range m.assets {
 		a.series = h.series(slug)
-	}
-}
-
-// Restore tells the market the last publication of an asset that others have
-// seen, so that its offsets go on from there after a restart or a takeover.
-func (m *Market) Restore(p protocol.Publication) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	slug, _ := strings.CutPrefix(p.Channel, "price:")
-	if a := m.assetLocked(slug); a != nil && p.Offset > a.offset {
-		a.offset, a.newest = p.Offset, p
 	}
 }
 
@@ -161,13 +149,13 @@ func (m *Market) findLocked(t *Tick, now protocol.Time) (*asset, int, Reason) {
 func (m *Market) takeLocked(a *asset, i int, t *Tick, now protocol.Time, o *outcome) {
 	s := &a.sources[i]
 	if t.Late {
-		o.reason = m.lateLocked(a, s, t, now, o)
+		o.reason = m.lateLocked(a, s, t, o)
 		return
 	}
 	if o.reason = s.check(t); o.reason != Accepted {
 		// A ticker may overtake its trade: that is old, but was made.
 		if o.reason == Old && t.Kind == Trade && t.Time >= s.time-protocol.Minute {
-			m.lateLocked(a, s, t, now, o)
+			m.lateLocked(a, s, t, o)
 		}
 		return
 	}
@@ -211,20 +199,17 @@ func (m *Market) acceptLocked(a *asset, s *source, t *Tick, now protocol.Time, o
 }
 
 // lateLocked enters a trade that was made before what is known by now.
-func (m *Market) lateLocked(a *asset, s *source, t *Tick, now protocol.Time, o *outcome) Reason {
-	s.convert(now)
+func (m *Market) lateLocked(a *asset, s *source, t *Tick, o *outcome) Reason {
+	s.convert()
 	switch {
 	case s.outlier:
 		return Outlier
 	case t.Time < a.at-dayLength:
 		return Old
 	}
-	seen, ok := a.late(t, s, m.outlier)
-	if !ok {
-		return Jump
-	}
-	o.seen = seen
-	return Late
+	seen, r := a.late(t, s, m.outlier)
+	o.seen = seen // nothing, unless it is Late
+	return r
 }
 
 // assetLocked returns the state of an asset, nil when no such asset is known.

@@ -19,7 +19,7 @@ type memoryStore struct {
 
 func newMemoryStore() *memoryStore { return &memoryStore{bars: make(map[string]*[4][]Candle)} }
 
-func (m *memoryStore) write(bars map[barKey]bar, cut [4]protocol.Time) error {
+func (m *memoryStore) write(bars map[barKey]bar, _ protocol.Time, cut [4]protocol.Time) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for k, b := range bars {
@@ -60,7 +60,5 @@ func (m *memoryStore) scan(span int, slug string, from, to protocol.Time, limit 
 	}
 	return slices.Clone(list[:min(len(list), limit)]), nil
 }
-
-func (m *memoryStore) newest(func(barKey, Candle)) error { return nil }
 
 func (m *memoryStore) close() error { return nil }

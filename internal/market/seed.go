@@ -9,12 +9,13 @@ import (
 
 // Seed enters an exchange's past bars of five minutes, where nothing was seen
 // by ourselves: into the 24 hour window and the bars of five minutes, an hour
-// and a day. It never moves a price. Bars that cannot be, and one that is not
-// over, are left out. It reads stored bars, so it belongs to the start and to
+// and a day. It never moves a price. Bars that cannot be or are not believed, and
+// one that is not over, are left out. The numbers must be in dollars. It reads stored bars, so it belongs to the start and to
 // reconnects. It is for the goroutine that owns the Market.
 func (m *Market) Seed(asset, exchange string, bars []Candle) {
 	bars = m.past(bars)
-	if len(bars) == 0 || !m.seedWindow(asset, bars) || m.history == nil {
+	bars = m.seedWindow(asset, bars)
+	if len(bars) == 0 || m.history == nil {
 		return
 	}
 	if err := m.history.seed(asset, bars); err != nil {
@@ -35,20 +36,52 @@ func (m *Market) past(bars []Candle) []Candle {
 
 func byStart(a, b Candle) int { return cmp.Compare(a.Start, b.Start) }
 
-// seedWindow is false when there is no such asset.
-func (m *Market) seedWindow(slug string, bars []Candle) bool {
+// seedWindow enters the bars that are believed, and returns them: none when
+// there is no such asset.
+func (m *Market) seedWindow(slug string, bars []Candle) []Candle {
+	if len(bars) == 0 {
+		return nil
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	a := m.assetLocked(slug)
 	if a == nil {
-		return false
+		return nil
 	}
+	all := len(bars)
+	bars = a.believed(bars)
+	m.stats.SuspectBars += uint64(all - len(bars))
 	for i := range bars {
 		if bars[i].Start > m.now()-dayLength {
 			a.window.seed(&bars[i], spans[spanFive].of)
 		}
 	}
-	return true
+	return bars
+}
+
+// believed are the bars that lead to the asset's price, or to the middle of all
+// when there is none: going back, each ends within what a tick may jump of
+// where the one after it begins. One with a wick beyond that is a mistake.
+func (a *asset) believed(bars []Candle) []Candle {
+	ref := a.price
+	if ref == 0 {
+		middle := slices.SortedFunc(slices.Values(bars), func(x, y Candle) int { return cmp.Compare(x.Close, y.Close) })
+		ref = middle[len(middle)/2].Close
+	}
+	var out []Candle
+	for _, c := range slices.Backward(bars) {
+		if apart(c.Close, ref, 0.5) || apart(c.Open, c.Close, 0.5) || !c.calm() {
+			continue
+		}
+		out, ref = append(out, c), c.Open
+	}
+	slices.Reverse(out)
+	return out
+}
+
+// calm reports whether high and low are near where the bar begins or ends.
+func (c *Candle) calm() bool {
+	return c.High <= 1.5*max(c.Open, c.Close) && c.Low >= min(c.Open, c.Close)/2
 }
 
 // seed enters past bars that do not overlap what is known.

@@ -93,3 +93,50 @@ func TestSeedOfUnknownAsset(t *testing.T) {
 		t.Errorf("got %d assets", len(f.assets))
 	}
 }
+
+// TestSeedOfPoison shows which past bars are not believed: wicks far from
+// their own bar, and what does not lead to the price that is known, or to the
+// middle of all bars when none is.
+func TestSeedOfPoison(t *testing.T) {
+	past := func() []Candle {
+		return []Candle{
+			five(-60, 100, 101, 99, 100, 1),
+			five(-55, 10_000, 10_000, 10_000, 10_000, 1), // another coin's
+			five(-50, 100, 151.6, 99, 101, 1),            // a wick
+			five(-45, 101, 101, 44, 90, 1),               // one down
+			five(-40, 90, 140, 90, 140, 1),               // as far as a bar goes
+			five(-35, 140, 200, 140, 200, 1),             // and on
+			five(-30, 200, 400, 200, 400, 1),             // too far
+			five(-25, 200, 200, 150, 150, 1),
+			five(-20, 1, 1, 1, 1, 1),
+		}
+	}
+	for _, known := range []bool{false, true} {
+		f := newFixture(t)
+		h := openMemory(t)
+		f.Keep(h)
+		want := []Candle{{-60, 100, 101, 99, 100, 1}, {-40, 90, 140, 90, 140, 1}, {-35, 140, 200, 140, 200, 1}, {-25, 200, 200, 150, 150, 1}}
+		if known {
+			f.observe(tick("a", 120, 0))
+			want = append(want, Candle{0, 120, 120, 120, 120, 120})
+		}
+		f.Seed("bitcoin", "a", past())
+		same(t, "5m", bars(t, h, "5m"), want)
+		if n := f.Stats().SuspectBars; n != 5 {
+			t.Errorf("got %d suspect bars, want 5", n)
+		}
+		if w := f.assets["bitcoin"].window; w.high != 200 || w.low != 90 {
+			t.Errorf("the window goes from %v to %v", w.low, w.high)
+		}
+	}
+}
+
+// TestSeedFarFromThePrice shows that a history of another coin is not taken.
+func TestSeedFarFromThePrice(t *testing.T) {
+	f := newFixture(t)
+	f.observe(tick("a", 100, 0))
+	f.Seed("bitcoin", "a", []Candle{five(-10, 3, 3, 3, 3, 1), five(-5, 3, 3, 3, 3, 1)})
+	if w := f.assets["bitcoin"].window; w.low != 100 || len(w.buckets) != 1 {
+		t.Errorf("the window goes down to %v", w.low)
+	}
+}

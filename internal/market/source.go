@@ -2,6 +2,7 @@ package market
 
 import (
 	"math"
+	"slices"
 
 	"cryptointel/protocol"
 )
@@ -24,6 +25,7 @@ type source struct {
 	jump      claim         // a price too far from the last
 	outlier   bool          // too far from the other sources
 	off       claim         // where an outlier is
+	agreed    float64       // where others were when they last agreed; alone its own price; 0: never
 	offSince  protocol.Time // by the wall clock
 }
 
@@ -33,20 +35,25 @@ func (s *source) take(t *Tick, now protocol.Time) {
 	// One time that is ahead must not make the ones that follow old.
 	s.time = min(t.Time, t.Received+clockSkew)
 	s.rate, s.jump = 0, claim{}
-	s.convert(now)
+	s.convert()
 }
 
 // convert brings the price in dollars up to date and returns it.
-func (s *source) convert(now protocol.Time) float64 {
+func (s *source) convert() float64 {
 	rate := 1.0
 	if s.coin != nil {
-		rate = s.coin.peg.at(now)
+		rate = s.coin.peg.at()
 	}
 	if rate != s.rate {
 		s.rate = rate
 		s.usd = s.dollars(s.price)
 	}
 	return s.usd
+}
+
+// assumed reports whether nobody says by now what the quote is worth.
+func (s *source) assumed(now protocol.Time) bool {
+	return s.quote != "USD" && (s.coin == nil || s.coin.peg.assumed(now))
 }
 
 // dollars is an amount of the quote in dollars. Eight digits are kept: more
@@ -141,9 +148,11 @@ type daily struct {
 // fresh reports whether the figures hold at a time of the asset.
 func (d *daily) fresh(at protocol.Time) bool { return d.at > 0 && at-d.at <= dayFresh }
 
-// takeDay takes the figures of a ticker; false when they are not believed. A
-// volume of a day does not change tenfold between two tickers.
-func (s *source) takeDay(t *Tick) bool {
+// takeDay takes the figures of a ticker; false when they are not believed, or
+// not wholly. A volume of a day does not change tenfold between two tickers,
+// and a first one is not more than limit (0 is none).
+func (s *source) takeDay(t *Tick, limit float64) (ok bool) {
+	ok = true
 	volume := amount(t.Day.QuoteVolume * s.rate)
 	if volume == 0 {
 		volume = amount(t.Day.Volume * s.usd)
@@ -156,13 +165,36 @@ func (s *source) takeDay(t *Tick) bool {
 		if (volume > 10*held || volume < held/10) && !d.odd.confirmed(volume, t.Time) {
 			return false
 		}
+	} else if limit > 0 && volume > limit {
+		volume, ok = limit, false
 	}
 	figure := func(v float64) float64 { return near(s.dollars(known(v)), s.usd, 100) }
 	*d = daily{at: t.Time, open: figure(t.Day.Open), high: figure(t.Day.High), low: figure(t.Day.Low), volume: volume}
 	if d.high > 0 && d.high < d.low {
 		d.high, d.low = 0, 0
 	}
-	return true
+	return ok
+}
+
+// maxRatio is how many times more than the others an exchange may say it
+// trades when it says so first.
+const maxRatio = 100
+
+// believable is the most that a first volume of a day may be, by what the other
+// exchanges' median is: 0, no limit, while fewer than two say it.
+func (a *asset) believable(s *source) float64 {
+	var others []float64
+	for i := range a.sources {
+		o := &a.sources[i]
+		if o.first != s.first && o.published == s.published && o.day.volume > 0 && o.day.fresh(s.time) {
+			others = append(others, o.day.volume)
+		}
+	}
+	if len(others) < 2 {
+		return 0
+	}
+	slices.Sort(others)
+	return maxRatio * others[len(others)/2]
 }
 
 // extend stretches the range by a price.

@@ -23,6 +23,7 @@ type asset struct {
 	exchanged protocol.Time
 	demo      bool
 	stale     bool
+	restored  bool // the price is another node's, and nothing was heard since
 
 	// What the newest publication says.
 	offset  int64
@@ -50,7 +51,11 @@ func (a *asset) exchangeFresh(now protocol.Time) bool {
 func (a *asset) take(t *Tick, s *source, now, staleAfter protocol.Time) (b sample, suspect bool) {
 	volume := s.traded(t)
 	if t.Day.Has {
-		suspect = !s.takeDay(t)
+		limit := 0.0
+		if !s.day.fresh(t.Time) {
+			limit = a.believable(s)
+		}
+		suspect = !s.takeDay(t, limit)
 	}
 	s.seen.add(t.Time, volume)
 	s.day.traded(t.Time, volume)
@@ -76,7 +81,7 @@ func (a *asset) take(t *Tick, s *source, now, staleAfter protocol.Time) (b sampl
 
 // settle makes a price the asset's.
 func (a *asset) settle(price, high, low, volume float64) {
-	a.price = price
+	a.price, a.restored = price, false
 	a.window.add(a.at, price, high, low, volume)
 	for i := range a.sources {
 		a.sources[i].day.extend(high, low)
@@ -109,17 +114,20 @@ func (a *asset) setStale(stale bool) {
 	a.stale = stale
 }
 
-// late enters a trade that does not move the price; false when it is not
-// believed.
-func (a *asset) late(t *Tick, s *source, share float64) (b sample, ok bool) {
+// late enters a trade that does not move the price. The reason is another one
+// than Late when it is not believed.
+func (a *asset) late(t *Tick, s *source, share float64) (b sample, r Reason) {
 	volume := s.traded(t)
 	price := s.dollars(t.Price)
-	if a.price > 0 && apart(price, a.price, 0.5) || !a.window.late(t.Time, price, volume, share) {
-		return b, false
+	if a.price > 0 && apart(price, a.price, 0.5) {
+		return b, Jump
+	}
+	if !a.window.late(t.Time, price, volume, share) {
+		return b, Outlier
 	}
 	s.seen.add(t.Time, volume)
 	s.day.traded(t.Time, volume)
-	return sample{a.series, t.Time, price, price, price, volume, true}, true
+	return sample{a.series, t.Time, price, price, price, volume, true}, Late
 }
 
 // traded is the dollars of a tick. A ticker's size is the last trade's, which
@@ -211,9 +219,21 @@ func (a *asset) publish(now, staleAfter protocol.Time) protocol.Publication {
 		Type:    protocol.TypePrice,
 		Offset:  a.offset,
 		TS:      now.Millis(),
-		// As long as the last, and a bit: one allocation.
-		Data:  a.appendData(make([]byte, 0, max(320, len(a.newest.Data)+32)), now, staleAfter),
-		Price: a.price,
+		Data:    a.data(now, staleAfter),
+		Price:   a.price,
 	}
 	return a.newest
+}
+
+// data is what a publication says. Of a price that another node has made only
+// that it is stale now is known better.
+func (a *asset) data(now, staleAfter protocol.Time) []byte {
+	if a.restored {
+		if marked, ok := MarkStale(a.newest.Data); ok && a.stale {
+			return marked
+		}
+		return a.newest.Data
+	}
+	// As long as the last, and a bit: one allocation.
+	return a.appendData(make([]byte, 0, max(320, len(a.newest.Data)+32)), now, staleAfter)
 }

@@ -43,6 +43,7 @@ func TestLateTicks(t *testing.T) {
 		{lateTick(103, 60_000), Late, 101},
 		{lateTick(104, 61_000), Late, 101},
 		{lateTick(1, 62_000), Jump, 101},       // poison
+		{lateTick(92, 63_000), Outlier, 101},   // more than 5 % off what is known around it
 		{lateTick(97, -3600_000), Late, 101},   // before everything
 		{lateTick(99, -25*3600_000), Old, 101}, // out of the window
 	})
@@ -56,6 +57,50 @@ func TestLateTicks(t *testing.T) {
 	}
 	if !slices.IsSortedFunc(a.window.buckets, func(x, y bucket) int { return int(x.minute - y.minute) }) {
 		t.Error("the window is out of order")
+	}
+}
+
+// TestLateRatchet is the attack: late trades, each a step further out than the
+// one before, of minutes that were seen and of one that was not.
+func TestLateRatchet(t *testing.T) {
+	for _, minute := range []int64{0, 2} {
+		f := newFixture(t)
+		h := openMemory(t)
+		f.Keep(h)
+		for _, name := range []string{"a", "b", "c"} {
+			f.observe(tick(name, 100, 0))
+		}
+		for ms := int64(240_000); ms < 243_000; ms += 1000 {
+			for _, name := range []string{"a", "b", "c"} {
+				f.observe(tick(name, 100, ms))
+			}
+		}
+		refused := 0
+		for i, price := range []float64{104.9, 110, 115, 120, 125, 130, 135, 140, 145, 149} {
+			k := lateTick(price, minute*60_000+int64(i))
+			if f.observe(k) == Outlier {
+				refused++
+			}
+		}
+		f.observe(tick("a", 100, 243_000))
+		if d := f.last(t); d.High != 104.9 || refused != 9 {
+			t.Errorf("minute %d: high_24h is %v, %d were refused, want 104.9 and 9", minute, d.High, refused)
+		}
+		for _, c := range bars(t, h, "1m") {
+			if c.High > 104.9 {
+				t.Errorf("minute %d: got bar %+v", minute, c)
+			}
+		}
+	}
+}
+
+// TestLateBeforeAll bounds late trades of a market that has no price yet by
+// the first of them.
+func TestLateBeforeAll(t *testing.T) {
+	f := newFixture(t)
+	got := []Reason{f.observe(lateTick(100, 0)), f.observe(lateTick(104, 60_000)), f.observe(lateTick(108, 120_000)), f.observe(lateTick(109, 120_000))}
+	if want := []Reason{Late, Late, Outlier, Outlier}; !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
 	}
 }
 

@@ -103,6 +103,7 @@ func marketMetrics() []metric {
 		m.gauge("market_sources_quarantined", "Sources that are off the others now, and no part of a price.", func(m *Market) float64 { return float64(m.Quarantined) }),
 		m.counter("market_stale_total", "Prices published as stale.", func(m *Market) uint64 { return m.Stale }),
 		m.counter("market_settled_total", "Prices published because a source fell silent.", func(m *Market) uint64 { return m.Settled }),
+		m.counter("market_suspect_bars_total", "Bars of the past, from exchanges, that were not believed.", func(m *Market) uint64 { return m.SuspectBars }),
 		m.counter("market_suspect_days_total", "24 hour figures of exchanges that were not believed.", func(m *Market) uint64 { return m.SuspectDays }),
 	}
 }

@@ -70,6 +70,7 @@ type Market struct {
 	Stale       uint64            // prices published as stale
 	Settled     uint64            // prices published because a source fell silent
 	SuspectDays uint64            // 24 hour figures that were not believed
+	SuspectBars uint64            // bars of the past that were not believed
 	Assets      int               // that have a price
 	StaleAssets int
 	Quarantined int // sources that are off the others now

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math"
 	"net"
-	"strings"
 	"time"
 
 	"cryptointel/internal/auth"
@@ -120,10 +119,13 @@ func (c Config) validate() error {
 	if err := c.checkFeeds(); err != nil {
 		return err
 	}
-	if c.AdminListen == c.Listen && !strings.HasSuffix(c.Listen, ":0") {
-		return fmt.Errorf("admin-listen is %s, the public address: metrics and profiles need one of their own", c.AdminListen)
+	if sameAddress(c.Listen, c.AdminListen) {
+		return fmt.Errorf("admin-listen is %s, which listen has: metrics and profiles need an address of their own", c.AdminListen)
 	}
 	if err := gateway.RequireTLS(c.Listen, c.TLS.On(), len(c.Proxy.BehindProxy) > 0); err != nil {
+		return err
+	}
+	if err := gateway.RequireAdminTLS(c.AdminListen, c.TLS.On(), len(c.Proxy.BehindProxy) > 0); err != nil {
 		return err
 	}
 	if c.TLS.On() && c.EventLoop == eventloop.KindEpoll {
@@ -145,6 +147,14 @@ func (c Config) validate() error {
 		return fmt.Errorf("loops is %d: use 0 to 255", c.Loops)
 	}
 	return nil
+}
+
+// sameAddress reports whether two listeners cannot both have their address.
+func sameAddress(a, b string) bool {
+	hostA, portA, errA := net.SplitHostPort(a)
+	hostB, portB, errB := net.SplitHostPort(b)
+	all := func(h string) bool { return h == "" || h == "0.0.0.0" || h == "::" }
+	return errA == nil && errB == nil && portA == portB && portA != "0" && (hostA == hostB || all(hostA) || all(hostB))
 }
 
 func checkAddress(key, address string) error {

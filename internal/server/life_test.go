@@ -231,7 +231,8 @@ func TestBadConfig(t *testing.T) {
 		{"feeds: with nats-url one node makes the prices", func(c *Config) {
 			c.NATS.URLs, c.Feeds = []string{"nats://127.0.0.1:4222"}, []string{FeedAuto}
 		}},
-		{"admin-listen is 127.0.0.1:8080, the public address", func(c *Config) { c.Listen, c.AdminListen = "127.0.0.1:8080", "127.0.0.1:8080" }},
+		{"admin-listen is 127.0.0.1:8080, which listen has", func(c *Config) { c.Listen, c.AdminListen = "127.0.0.1:8080", "127.0.0.1:8080" }},
+		{"admin-listen: ", func(c *Config) { c.AdminListen = "0.0.0.0:9090" }},
 		{"replay-speed is -1", func(c *Config) { c.ReplaySpeed = -1 }},
 		{"replay-speed is NaN", func(c *Config) { c.ReplaySpeed = math.NaN() }},
 		{"replay-loop ", func(c *Config) { c.ReplayLoop, c.ReplaySpeed = true, 0 }},

@@ -25,7 +25,7 @@ func (s *Server) snapshot() metrics.Snapshot {
 	link := metrics.Link(b.Link)
 	out := metrics.Snapshot{
 		Hub: s.hubStats(context.Background()), Door: door,
-		Market: &metrics.Market{Outcomes: outcomes, Stale: m.Stale, Settled: m.Settled, SuspectDays: m.SuspectDays,
+		Market: &metrics.Market{Outcomes: outcomes, Stale: m.Stale, Settled: m.Settled, SuspectDays: m.SuspectDays, SuspectBars: m.SuspectBars,
 			Assets: m.Assets, StaleAssets: m.StaleAssets, Quarantined: m.Quarantined},
 		Broker: &metrics.Broker{StateChannels: b.StateChannels, LogEntries: b.LogEntries, LogBytes: b.LogBytes, Skipped: b.Skipped},
 		Link:   &link,

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -107,7 +108,9 @@ func (s *Server) Reload(cfg Config) (changed, needRestart []string, err error) {
 		return nil, nil, err
 	}
 	s.running = next
-	s.loops.SetSession(sessionConfig(next))
+	ctx, cancel := context.WithTimeout(context.Background(), statsTime)
+	defer cancel()
+	s.loops.SetSession(ctx, sessionConfig(next))
 	return changed, needRestart, nil
 }
 

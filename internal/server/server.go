@@ -296,7 +296,11 @@ func (s *Server) serve(g *errgroup.Group) []*http.Server {
 	}
 	servers := []*http.Server{run(s.gateway.Server(), public)}
 	if s.private != nil {
-		servers = append(servers, run(s.admin.Server(), s.private))
+		private := s.private
+		if gateway.AdminTLS(s.cfg.AdminListen, s.certificate != nil) {
+			private = s.certificate.Listener(private)
+		}
+		servers = append(servers, run(s.admin.Server(), private))
 	}
 	return servers
 }
