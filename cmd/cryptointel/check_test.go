@@ -164,6 +164,11 @@ func FuzzConfigFile(f *testing.F) {
 			}
 			return
 		}
+		for _, err := range file.wrong {
+			if !strings.HasPrefix(err.Error(), "x.yaml:") {
+				t.Errorf("%q does not name the file", err)
+			}
+		}
 		lines := bytes.Count(b, []byte("\n")) + bytes.Count(b, []byte("\r")) + bytes.Count(b, []byte("\u0085")) +
 			bytes.Count(b, []byte("\u2028")) + bytes.Count(b, []byte("\u2029")) + 1
 		for name, e := range file.entries {
@@ -191,5 +196,39 @@ func TestMissingFile(t *testing.T) {
 	_, errs := runs(t, 2, "", "check-config", "--config="+filepath.Join(dir, "none.yaml"))
 	if !strings.Contains(errs, "none.yaml: no such file") {
 		t.Errorf("it said %q", errs)
+	}
+}
+
+// TestCheckFolder: what cannot become the data directory is told, and nothing
+// is left behind where it can.
+func TestCheckFolder(t *testing.T) {
+	alone(t)
+	dir, file := t.TempDir(), written(t, "")
+	for _, tt := range []struct{ args, want string }{
+		{"--data-dir=" + filepath.Join(dir, "a", "b"), ""},
+		{"--data-dir=" + dir, ""},
+		{"--data-dir=" + file, "data-dir: " + file + " is a file"},
+		{"--data-dir=" + filepath.Join(file, "x"), "data-dir: "},
+		{"--data-dir=/proc/nope", "data-dir: /proc cannot be written by this user"},
+		{"--data-dir=/proc/nope --feeds=demo", ""},
+		{"--data-dir=/proc/nope --feeds= --nats-url=nats://127.0.0.1:4222", ""},
+		{"--data-dir=", ""},
+	} {
+		code := 0
+		if tt.want != "" {
+			code = 2
+		}
+		if strings.Contains(tt.args, "/proc") {
+			if _, err := os.Stat("/proc/self"); err != nil {
+				continue
+			}
+		}
+		_, errs := runs(t, code, "", strings.Fields("check-config "+tt.args)...)
+		if !strings.Contains(errs, tt.want) {
+			t.Errorf("%s: it said %q, want %s", tt.args, errs, tt.want)
+		}
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v %v", left, err)
 	}
 }

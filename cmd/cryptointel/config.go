@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/alecthomas/kong"
+
+	"cryptointel/internal/server"
 )
 
 const configFlag = "config"
@@ -25,9 +27,7 @@ func (c *cli) BeforeResolve(ctx *kong.Context) error {
 	if err := file.read(); err != nil {
 		return err
 	}
-	if err := file.check(settingFlags(ctx)); err != nil {
-		return err
-	}
+	file.check(settingFlags(ctx))
 	ctx.AddResolver(kong.ResolverFunc(func(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
 		if slices.ContainsFunc(flag.Envs, inEnvironment) {
 			return nil, nil // the environment wins
@@ -45,10 +45,37 @@ func (c *cli) BeforeApply(ctx *kong.Context) error {
 			continue
 		}
 		if err := checkChoice(flag, fmt.Sprint(ctx.FlagValue(flag))); err != nil {
-			return fmt.Errorf("--%w", err)
+			return errors.Join(append(c.file.wrong, fmt.Errorf("--%w", err))...)
 		}
 	}
 	return nil
+}
+
+// AfterApply tells all that cannot be read in the file, and what makes no
+// sense of the rest: whoever corrects the file should not have to come back
+// for each line.
+func (c *cli) AfterApply(ctx *kong.Context) error {
+	if len(c.file.wrong) == 0 {
+		return nil
+	}
+	return errors.Join(append(c.file.wrong, c.nonsense(ctx))...)
+}
+
+// nonsense is the first thing wrong with the settings together, unless it is
+// about one of those that were left out.
+func (c *cli) nonsense(ctx *kong.Context) error {
+	command, ok := ctx.Selected().Target.Addr().Interface().(configured)
+	if !ok {
+		return nil
+	}
+	cfg, err := command.config()
+	if err == nil {
+		err = server.Check(cfg)
+	}
+	if err == nil || slices.ContainsFunc(c.file.left, func(name string) bool { return strings.Contains(err.Error(), name) }) {
+		return nil
+	}
+	return locate(ctx, c.file, err)
 }
 
 // configPath is the value of --config, empty when the command has no such flag.
@@ -94,8 +121,11 @@ func checkChoice(flag *kong.Flag, value string) error {
 	if flag.Enum == "" || slices.Contains(choices, value) {
 		return nil
 	}
-	return fmt.Errorf("%s must be one of %s but got %q; did you mean %q?",
-		flag.Name, strings.Join(choices, ", "), value, nearest(value, choices))
+	hint := ""
+	if best := nearest(value, choices); distance(value, best) <= max(len(value), len(best))/2 {
+		hint = fmt.Sprintf("; did you mean %q?", best)
+	}
+	return fmt.Errorf("%s must be one of %s but got %q%s", flag.Name, strings.Join(choices, ", "), value, hint)
 }
 
 // pathMapper is kong's for files, but an empty text stays empty: it says that

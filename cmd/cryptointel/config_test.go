@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -176,11 +177,11 @@ func TestBadSettings(t *testing.T) {
 		{name: "unknown flag", args: []string{"--limits.chanels=5"}, want: `unknown flag --limits.chanels`},
 		{name: "no number", args: []string{"--loops=many"}, want: `--loops: expected a valid 64 bit int but got "many"`},
 		{name: "no duration", args: []string{"--limits.idle_timeout=60"}, want: `--limits.idle_timeout: expected duration but got "60"`},
-		{name: "no choice", args: []string{"--eventloop=kqueue"}, want: `--eventloop must be one of auto, epoll, portable but got "kqueue"; did you mean "`},
+		{name: "no choice", args: []string{"--eventloop=kqueue"}, want: `--eventloop must be one of auto, epoll, portable but got "kqueue"`},
 		{name: "no number in the environment", env: map[string]string{"CRYPTOINTEL_LIMITS_CHANNELS": "lots"}, want: `CRYPTOINTEL_LIMITS_CHANNELS="lots"`},
 		{name: "no number in the file", file: "limits: {channels: lots}\n", want: `cryptointel.yaml:1: limits.channels: expected a valid 64 bit int but got "lots"`},
 		{name: "no duration in the file", file: "limits:\n  # a comment\n  idle_timeout: 60\n", want: `cryptointel.yaml:3: limits.idle_timeout: expected duration but got "60"`},
-		{name: "no choice in the file", file: "log-level: loud\n", want: `cryptointel.yaml:1: log-level must be one of debug, info, warn, error but got "loud"; did you mean "`},
+		{name: "no choice in the file", file: "log-level: loud\n", want: `cryptointel.yaml:1: log-level must be one of debug, info, warn, error but got "loud"`},
 		{name: "unknown key", file: "limits:\n  chanels: 5\n", want: `cryptointel.yaml:2: unknown key "limits.chanels"; did you mean "limits.channels"?`},
 		{name: "unknown group", file: "limit:\n  channels: 5\n", want: `cryptointel.yaml:2: unknown key "limit.channels"; did you mean "limits.channels"?`},
 		{name: "a key of another command", file: "ttl: 5s\n", want: `cryptointel.yaml:1: unknown key "ttl"; did you mean "`},
@@ -188,8 +189,9 @@ func TestBadSettings(t *testing.T) {
 		{name: "one key twice, with a dot", file: "loops: 1\nlimits.channels: 1\nlimits:\n  channels: 2\n", want: `cryptointel.yaml:4: limits.channels is set in line 2 already`},
 		{name: "a key without its group", file: "audience: x\n", want: `cryptointel.yaml:1: unknown key "audience"; did you mean "auth.audience"?`},
 		{name: "a group with a value", file: "limits: 5\n", want: `cryptointel.yaml:1: "limits" is a group of settings, such as "limits.`},
-		{name: "a list where there is one value", file: "loops:\n  - 1\n", want: `cryptointel.yaml:1: loops: expected an int`},
-		{name: "a list where there is one text", file: "listen: [a, b]\n", want: `cryptointel.yaml:1: listen: `},
+		{name: "a list where there is one value", file: "loops:\n  - 1\n", want: `cryptointel.yaml:1: loops takes one value, not a list: write loops: VALUE`},
+		{name: "a list where there is one text", file: "listen: [a, b]\n", want: `cryptointel.yaml:1: listen takes one value, not a list`},
+		{name: "a list of issuers", file: "auth:\n  issuer: [a, b]\n", want: `cryptointel.yaml:2: auth.issuer takes one value, not a list: write auth.issuer: VALUE`},
 		{name: "a list of lists", file: "feeds:\n  - [demo]\n", want: `cryptointel.yaml:2: feeds: a list holds plain values only`},
 		{name: "a bad value that a flag replaces", args: []string{"--loops=2"}, file: "loops: two\n", want: `cryptointel.yaml:1: loops: expected`},
 		{name: "several mistakes", file: "a: 1\nloops: x\n", want: `cryptointel.yaml:2: loops: expected`},
@@ -217,5 +219,53 @@ func TestBadSettings(t *testing.T) {
 				t.Errorf("%v names a flag that is not concerned", err)
 			}
 		})
+	}
+}
+
+// TestAllMistakes: whoever corrects a file hears of all its lines at once, and
+// of the first setting that makes no sense, unless that comes of what was left
+// out.
+func TestAllMistakes(t *testing.T) {
+	alone(t)
+	for _, tt := range []struct {
+		name string
+		args []string
+		file string
+		want []string // each once and in this order; %s is the file
+	}{
+		{"lines and sense", nil, "a: 1\nloops: x\nfeeds: [[a]]\nlimits:\n  channels: -1\nauth: {issuer: [a, b]}\nmarket:\n  outlier: -2\n",
+			[]string{"%s:3: feeds: a list holds", `%s:1: unknown key "a"`, "%s:2: loops: expected", "%s:6: auth.issuer takes one value", "%s:5: limits.channels is -1"}},
+		{"of one that was left out nothing more is said", nil, "tls-cert: c.pem\ntls-key: [a]\n",
+			[]string{"%s:2: tls-key takes one value"}},
+		{"with a flag", []string{"--log-level=trace"}, "loops: x\n",
+			[]string{"%s:1: loops: expected", `--log-level must be one of debug, info, warn, error but got "trace"`}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			path := written(t, tt.file)
+			_, errs := runs(t, 2, "", append([]string{"serve", "--config=" + path}, tt.args...)...)
+			lines := strings.Split(strings.TrimSpace(strings.TrimPrefix(errs, "cryptointel: ")), "\n")
+			lines = lines[:len(lines)-1] // cryptointel --help lists commands and flags.
+			if len(lines) != len(tt.want) {
+				t.Fatalf("it said %q, want %q", lines, tt.want)
+			}
+			for i, want := range tt.want {
+				if want = strings.ReplaceAll(want, "%s", path); !strings.HasPrefix(lines[i], want) {
+					t.Errorf("line %d is %q, want %q", i, lines[i], want)
+				}
+			}
+		})
+	}
+}
+
+// TestNearChoice: a choice is suggested only when it is near what was written.
+func TestNearChoice(t *testing.T) {
+	for value, want := range map[string]string{
+		"warning": `; did you mean "warn"?`, "dbug": `; did you mean "debug"?`, "err": `; did you mean "error"?`,
+		"trace": "", "loud": "", "": "",
+	} {
+		_, err := parsed(t, "", "--log-level="+value)
+		if err == nil || !strings.HasSuffix(err.Error(), fmt.Sprintf("must be one of debug, info, warn, error but got %q%s", value, want)) {
+			t.Errorf("%q: %v, want %s", value, err, want)
+		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"maps"
 	"os"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -20,6 +21,8 @@ import (
 type configFile struct {
 	path    string // empty without a file
 	entries map[string]entry
+	wrong   []error  // with single lines
+	left    []string // names of the settings in them, which are left out
 }
 
 // An entry is one value of the file, as kong takes it: text, or a list of
@@ -63,7 +66,8 @@ func (f *configFile) parse(b []byte) error {
 	if err := page.Decode(&tree); err != nil {
 		return f.badYAML(err)
 	}
-	return f.flatten("", root)
+	f.flatten("", root)
+	return nil
 }
 
 var yamlLine = regexp.MustCompile(`line (\d+): `)
@@ -79,30 +83,35 @@ func (f *configFile) badYAML(err error) error {
 }
 
 // flatten adds the settings below a node.
-func (f *configFile) flatten(prefix string, node *yaml.Node) error {
-	var errs []error
+func (f *configFile) flatten(prefix string, node *yaml.Node) {
 	for i := 0; i+1 < len(node.Content); i += 2 {
 		key, value := node.Content[i], resolved(node.Content[i+1])
 		if key.Tag == "!!merge" {
-			errs = append(errs, f.at(key.Line, "<< is not supported here: write the settings out"))
+			f.complain(f.at(key.Line, "<< is not supported here: write the settings out"))
 			continue
 		}
 		name := prefix + key.Value
 		if value.Kind == yaml.MappingNode {
-			errs = append(errs, f.flatten(name+".", value))
+			f.flatten(name+".", value)
 			continue
 		}
 		if other, ok := f.entries[name]; ok {
-			errs = append(errs, f.at(key.Line, "%s is set in line %d already", name, other.line))
+			f.complain(f.at(key.Line, "%s is set in line %d already", name, other.line))
 			continue
 		}
 		v, err := plainValue(value)
 		if err != nil {
-			errs = append(errs, f.at(value.Line, "%s: %w", name, err))
+			f.complain(f.at(value.Line, "%s: %w", name, err), name)
 		}
 		f.entries[name] = entry{v, key.Line}
 	}
-	return errors.Join(errs...)
+}
+
+// complain notes what is wrong with a line, and the settings that cannot be
+// taken from it. The others are read on, so that all can be told at once.
+func (f *configFile) complain(err error, names ...string) {
+	f.wrong = append(f.wrong, err)
+	f.left = append(f.left, names...)
 }
 
 func resolved(node *yaml.Node) *yaml.Node {
@@ -148,24 +157,27 @@ func scalar(node *yaml.Node) (any, error) {
 	return fmt.Sprint(v), nil
 }
 
-// check refuses keys that no flag has, naming the nearest that one does, and
-// values that the flag would not take.
-func (f *configFile) check(flags []*kong.Flag) error {
+// check complains of keys that no flag has, naming the nearest that one does,
+// and of values that the flag would not take.
+func (f *configFile) check(flags []*kong.Flag) {
 	known := names(flags)
-	var errs []error
 	for _, key := range slices.SortedFunc(maps.Keys(f.entries), f.byLine) {
 		e := f.entries[key]
 		group := slices.IndexFunc(known, func(name string) bool { return strings.HasPrefix(name, key+".") })
 		switch i := slices.Index(known, key); {
 		case i >= 0:
-			errs = append(errs, f.checkValue(flags[i], e))
+			if err := f.checkValue(flags[i], e); err != nil {
+				f.complain(err, key)
+			}
 		case group < 0:
-			errs = append(errs, f.at(e.line, "unknown key %q; did you mean %q?", key, nearest(key, known)))
+			f.complain(f.at(e.line, "unknown key %q; did you mean %q?", key, nearest(key, known)))
 		case e.value != nil: // a group without settings is none
-			errs = append(errs, f.at(e.line, "%q is a group of settings, such as %q", key, known[group]))
+			f.complain(f.at(e.line, "%q is a group of settings, such as %q", key, known[group]))
 		}
 	}
-	return errors.Join(errs...)
+	for _, key := range f.left {
+		delete(f.entries, key)
+	}
 }
 
 func (f *configFile) byLine(a, b string) int {
@@ -178,6 +190,9 @@ func (f *configFile) byLine(a, b string) int {
 func (f *configFile) checkValue(flag *kong.Flag, e entry) error {
 	if e.value == nil {
 		return nil
+	}
+	if _, list := e.value.([]any); list && flag.Target.Kind() != reflect.Slice {
+		return f.at(e.line, "%s takes one value, not a list: write %s: VALUE", flag.Name, flag.Name)
 	}
 	v, err := decode(flag, e.value)
 	if err != nil {

@@ -259,7 +259,7 @@ func TestServeFile(t *testing.T) {
 func TestTakenPort(t *testing.T) {
 	_, addr := serve(t)
 	p := start(t, "", "serve", "--admin-listen=", "--feeds=", "--data-dir=", "--listen="+addr)
-	if code := <-p.ended; code == 0 || !strings.Contains(p.errs.String(), "public listener: listen tcp "+addr) {
+	if code := <-p.ended; code != 1 || !strings.Contains(p.errs.String(), "public listener: listen tcp "+addr) {
 		t.Errorf("exit code %d, it said %q", code, p.errs)
 	}
 }

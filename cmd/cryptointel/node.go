@@ -11,6 +11,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"cryptointel/internal/auth"
+	"cryptointel/internal/gateway"
 	"cryptointel/internal/server"
 )
 
@@ -28,7 +29,8 @@ type node struct {
 	log    *slog.Logger
 	srv    *server.Server
 	secret auth.Secret // stays as it was at the start
-	tls    bool
+	tls    bool        // of the public listener
+	locked bool        // the admin listener speaks TLS
 }
 
 // newNode makes the server of a command; nothing is served before run.
@@ -38,6 +40,7 @@ func newNode(c configured, k *kong.Context, file *configFile, errs io.Writer, hu
 		return nil, usageError{err}
 	}
 	n := &node{args: k.Args, level: new(slog.LevelVar), secret: cfg.Auth.Secret, tls: cfg.TLS.On()}
+	n.locked = gateway.AdminTLS(cfg.AdminListen, n.tls)
 	n.log = newLogger(errs, n.level, cfg.LogFormat)
 	setLevel(n.level, cfg.LogLevel)
 	unknown := strangers(os.Environ(), k.Flags())
@@ -136,7 +139,11 @@ func (n *node) adminURL() string {
 	if n.srv.AdminAddr() == "" {
 		return "none"
 	}
-	return "http://" + n.srv.AdminAddr() + "/metrics"
+	scheme := "http://"
+	if n.locked {
+		scheme = "https://"
+	}
+	return scheme + n.srv.AdminAddr() + "/metrics"
 }
 
 // newLogger writes lines for people, or JSON for machines.

@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net"
 	"os"
+	"syscall"
 	"time"
 
 	"github.com/alecthomas/kong"
@@ -110,14 +112,38 @@ func (c *echoCommand) Run(ctx context.Context, out io.Writer, errs stderr) error
 	return srv.Run(ctx)
 }
 
-// startError is why a server could not be made: mostly a setting, unless the
-// system refused an address.
+// startError is why a server could not be made: a setting that has to change
+// first, unless the environment failed. That may pass, so it is worth another
+// start.
 func startError(err error) error {
-	var refused *net.OpError
-	if errors.As(err, &refused) {
+	if environmental(err) {
 		return err
 	}
 	return usageError{err}
+}
+
+// environmental reports whether an error is of the network, of files in use or
+// of permissions. Parts say so of their own errors by a method Environment; of
+// the system's, a file that is not there and an address that is none are
+// settings.
+func environmental(err error) bool {
+	var (
+		trouble interface{ Environment() bool }
+		refused *net.OpError
+		noPort  *net.AddrError
+		errno   syscall.Errno
+	)
+	switch {
+	case errors.As(err, &noPort): // whoever says that it is trouble
+		return false
+	case errors.As(err, &trouble):
+		return trouble.Environment()
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR), errors.Is(err, syscall.EISDIR):
+		return false
+	case errors.As(err, &refused), errors.As(err, &errno):
+		return true
+	}
+	return errors.Is(err, fs.ErrPermission) || errors.Is(err, context.DeadlineExceeded)
 }
 
 // stderr is a writer that kong can tell from the one for output.

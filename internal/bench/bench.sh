@@ -13,8 +13,8 @@ server=
 # The limits that protect a server from one machine opening ten thousand
 # connections are off: this is one machine opening ten thousand connections.
 start() { # start [command in front...]
-	"$@" "$bin" serve --listen $listen --admin-listen $admin --no-test-channels --log-level warn \
-		--limits.connects_per_minute_per_ip=0 --limits.connections_per_ip=0 \
+	"$@" "$bin" serve --listen $listen --admin-listen $admin --no-test-channels --log-level warn --feeds= --data-dir= \
+		--limits.connects_per_minute_per_ip=0 --limits.connections_per_ip=0 --limits.requests_per_minute_per_ip=0 \
 		--gateway.accept_rate=0 --gateway.pending=0 --gateway.pending_per_ip=0 >/dev/null &
 	server=$!
 	until curl -sf "http://$listen/readyz" >/dev/null; do kill -0 $server; sleep 0.1; done

@@ -102,8 +102,12 @@ func onLoopback(r *http.Request) bool {
 	if named := err == nil && addr.IsLoopback() || strings.EqualFold(host, "localhost"); !named {
 		return false
 	}
+	scheme := "http://"
+	if r.TLS != nil {
+		scheme = "https://"
+	}
 	origin := r.Header.Get("Origin")
-	return origin == "" || origin == "http://"+r.Host
+	return origin == "" || origin == scheme+r.Host
 }
 
 // freeMemory returns unused memory to the system and answers what the process

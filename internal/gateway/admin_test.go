@@ -44,6 +44,7 @@ func TestAdmin(t *testing.T) {
 		{"a page of another site", "POST", "/debug/free", "127.0.0.1:9090", "http://evil.example", "", "127.0.0.1:9090", "127.0.0.1:5", 401, "UNAUTHORIZED"},
 		{"a name pointed here", "GET", "/metrics", "evil.example:9090", "", "", "127.0.0.1:9090", "127.0.0.1:5", 401, "UNAUTHORIZED"},
 		{"from elsewhere", "GET", "/metrics", "127.0.0.1:9090", "", "", "10.0.0.1:9090", "10.0.0.2:5", 401, "UNAUTHORIZED"},
+		{"own page, said to be of TLS", "GET", "/metrics", "127.0.0.1:9090", "https://127.0.0.1:9090", "", "127.0.0.1:9090", "127.0.0.1:5", 401, "UNAUTHORIZED"},
 		{"with a token", "GET", "/metrics", "admin.example", "", "admin:", "10.0.0.1:9090", "10.0.0.2:5", 200, "test_metric 7"},
 		{"with a token without adm", "GET", "/metrics", "admin.example", "", "ann:", "10.0.0.1:9090", "10.0.0.2:5", 403, "FORBIDDEN"},
 		{"with a bad token", "GET", "/metrics", "admin.example", "", "x", "10.0.0.1:9090", "10.0.0.2:5", 401, "INVALID_TOKEN"},
@@ -66,5 +67,20 @@ func TestAdmin(t *testing.T) {
 				t.Errorf("got %d %.300s, want %d with %q", w.Code, w.Body, tt.status, tt.body)
 			}
 		})
+	}
+}
+
+// With TLS the page of this listener is one that came by TLS.
+func TestAdminOriginTLS(t *testing.T) {
+	for origin, want := range map[string]int{"https://localhost:9090": 200, "http://localhost:9090": 401} {
+		r := httptest.NewRequest("GET", "https://localhost:9090/metrics", nil)
+		r.RemoteAddr = "127.0.0.1:5"
+		r = r.WithContext(withLocal(r.Context(), netip.MustParseAddrPort("127.0.0.1:9090")))
+		r.Header.Set("Origin", origin)
+		w := httptest.NewRecorder()
+		testAdmin().ServeHTTP(w, r)
+		if w.Code != want {
+			t.Errorf("a page of %s: got %d, want %d", origin, w.Code, want)
+		}
 	}
 }

@@ -67,6 +67,12 @@ type Limits struct {
 	// ConnectionsPerUser is how many connections of a subject may be open.
 	// Default 20.
 	ConnectionsPerUser int `name:"connections_per_user" reload:"" help:"Open connections of one user." default:"20"`
+	// RequestsPerMinutePerIP counts requests to the API from an address (IPv6:
+	// a /64), of which a fifth may come at once, and tokens and tickets of
+	// upgrades that turn out bad. Publishing with a token that has pub, /ws and
+	// the health routes do not count. Default 600. Raise it where many clients
+	// share an address.
+	RequestsPerMinutePerIP int `name:"requests_per_minute_per_ip" reload:"" help:"Requests to the API a minute from one address, a fifth of them at once; bad tokens at /ws count too." default:"600"`
 	// HandshakeTimeout bounds the time until the request's header is there.
 	// Default 5 s.
 	HandshakeTimeout time.Duration `name:"handshake_timeout" help:"Time for the header of a request to arrive." default:"5s"`
@@ -90,7 +96,8 @@ func DefaultConfig() Config {
 		Limits: Limits{
 			ConnectsPerMinutePerIP: 10, ConnectionsPerIP: 100,
 			ConnectsPerMinutePerUser: 60, ConnectionsPerUser: 20,
-			HandshakeTimeout: 5 * time.Second,
+			RequestsPerMinutePerIP: 600,
+			HandshakeTimeout:       5 * time.Second,
 		},
 	}
 }
@@ -114,6 +121,7 @@ func (c Config) Validate() error {
 		{"limits.connections_per_ip", l.ConnectionsPerIP < 0, l.ConnectionsPerIP},
 		{"limits.connects_per_minute_per_user", l.ConnectsPerMinutePerUser < 0, l.ConnectsPerMinutePerUser},
 		{"limits.connections_per_user", l.ConnectionsPerUser < 0, l.ConnectionsPerUser},
+		{"limits.requests_per_minute_per_ip", l.RequestsPerMinutePerIP < 0, l.RequestsPerMinutePerIP},
 		{"limits.handshake_timeout", l.HandshakeTimeout < 0, l.HandshakeTimeout},
 		{"limits.max_connections", l.MaxConnections < 0, l.MaxConnections},
 	} {

@@ -133,6 +133,7 @@ type Gateway struct {
 	symbols func() map[string]string
 	reading chan struct{} // one element for each request that reads history
 	counts  counters
+	numbers statsPage
 
 	set    atomic.Pointer[settings] // replaced by Reload only
 	reload sync.Mutex               // held by Reload

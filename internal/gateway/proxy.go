@@ -36,6 +36,29 @@ func RequireTLS(listen string, secure, proxied bool) error {
 		"give --tls-cert and --tls-key, or name the proxy that ends TLS with --behind-proxy CIDR, or listen on 127.0.0.1", listen)
 }
 
+// RequireAdminTLS is RequireTLS for the admin listener, where tokens with adm
+// are sent. With a certificate that listener has to speak TLS too: AdminTLS
+// says when.
+func RequireAdminTLS(listen string, secure, proxied bool) error {
+	if secure || proxied || !BeyondThisMachine(listen) {
+		return nil
+	}
+	return fmt.Errorf("admin-listen: %s can be reached from other machines, and without TLS everyone on the way reads the tokens: "+
+		"give --tls-cert and --tls-key, or name the proxy that ends TLS with --behind-proxy CIDR, or listen on 127.0.0.1", listen)
+}
+
+// AdminTLS reports whether the admin listener speaks TLS, given that there is
+// a certificate or not. On this machine it stays plain, so that tools there
+// need no name that the certificate has.
+func AdminTLS(listen string, secure bool) bool { return secure && BeyondThisMachine(listen) }
+
+// BeyondThisMachine reports whether others than this machine reach a listener
+// on this address.
+func BeyondThisMachine(listen string) bool {
+	host, _, err := net.SplitHostPort(listen)
+	return listen != "" && (err != nil || !onlyHere(host))
+}
+
 // onlyHere reports whether a host to listen on is this machine's alone. Other
 // names than localhost are not looked up: what they mean may change.
 func onlyHere(host string) bool {

@@ -45,6 +45,32 @@ func TestRequireTLS(t *testing.T) {
 	}
 }
 
+func TestRequireAdminTLS(t *testing.T) {
+	for _, tt := range []struct {
+		listen                   string
+		secure, proxied, ok, tls bool
+	}{
+		{"", false, false, true, false},
+		{"", true, false, true, false},
+		{"127.0.0.1:9090", false, false, true, false},
+		{"localhost:9090", true, false, true, false},
+		{"[::1]:9090", true, true, true, false},
+		{":9090", false, false, false, false},
+		{"10.0.0.1:9090", false, false, false, false},
+		{"10.0.0.1:9090", true, false, true, true},
+		{"10.0.0.1:9090", false, true, true, false},
+		{"9090", false, false, false, false},
+	} {
+		err := RequireAdminTLS(tt.listen, tt.secure, tt.proxied)
+		if (err == nil) != tt.ok || AdminTLS(tt.listen, tt.secure) != tt.tls {
+			t.Errorf("%s, %v, %v: got %v, TLS %v", tt.listen, tt.secure, tt.proxied, err, AdminTLS(tt.listen, tt.secure))
+		}
+		if err != nil && !strings.HasPrefix(err.Error(), "admin-listen: "+tt.listen+" can be reached") {
+			t.Errorf("%s: %q", tt.listen, err)
+		}
+	}
+}
+
 func TestBehindProxy(t *testing.T) {
 	tests := []struct {
 		name, path, peer string

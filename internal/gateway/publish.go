@@ -24,7 +24,8 @@ type receipt struct {
 func (g *Gateway) publish(w http.ResponseWriter, r *http.Request) {
 	grant, refuse := g.publishGrant(r)
 	if refuse != nil {
-		g.refuse(w, refuse)
+		// A publisher is not slowed, whoever else is at its address.
+		g.limited(func(w http.ResponseWriter, _ *http.Request) { g.refuse(w, refuse) })(w, r)
 		return
 	}
 	run := g.runs.Get().(*publishRun)

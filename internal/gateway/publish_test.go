@@ -182,7 +182,7 @@ func TestPublishedSignal(t *testing.T) {
 			protocol.Signal{ID: "x", Type: "a"}},
 		{"everything, in another order, with more", `{"metadata":{ "price_change":5.20, "x":[{}] },"unknown":{"a":1},"replaces":"w","status":"corrected","sources":["coinbase","kraken"],
 			"timestamp":"2025-12-02T12:30:01Z","description":"<b>","title":"t\u2028","severity":"high","confidence":0.80,"entities":["ETH","bitcoin","ethereum","some-dao"],"symbol":"ETH","type":"price_spike","id":"price_spike-ethereum-1"}`,
-			`{"id":"price_spike-ethereum-1","type":"price_spike","symbol":"ETH","entities":["ethereum","bitcoin","some-dao"],"confidence":0.8,"severity":"high","title":"t\u2028","description":"<b>","timestamp":"2025-12-02T12:30:01Z","sources":["coinbase","kraken"],"status":"corrected","replaces":"w","metadata":{"price_change":5.20,"x":[{}]}}`,
+			`{"id":"price_spike-ethereum-1","type":"price_spike","symbol":"ETH","entities":["ethereum","bitcoin","some-dao"],"confidence":0.8,"severity":"high","title":"t\u2028","description":"\u003cb\u003e","timestamp":"2025-12-02T12:30:01Z","sources":["coinbase","kraken"],"status":"corrected","replaces":"w","metadata":{"price_change":5.20,"x":[{}]}}`,
 			protocol.Signal{ID: "price_spike-ethereum-1", Type: "price_spike", Entities: []string{"ethereum", "bitcoin", "some-dao"}, Sources: []string{"coinbase", "kraken"}, Severity: "high", Confidence: .8, HasConfidence: true, High: true}},
 		{"not high", `{"id":"x","type":"a","confidence":0.79,"severity":null}`,
 			`{"id":"x","type":"a","confidence":0.79,"timestamp":"2026-11-22T12:00:00.000Z","status":"active"}`,

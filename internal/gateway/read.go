@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"strings"
+	"sync"
 
 	"cryptointel/protocol"
 )
@@ -41,13 +42,41 @@ func (g *Gateway) stats(w http.ResponseWriter, _ *http.Request) {
 		g.notServed(w)
 		return
 	}
-	body, err := json.Marshal(g.parts.Stats())
-	if err != nil {
-		g.parts.Log.Error("encode /ws/stats", "err", err)
+	body := g.statsBody()
+	if body == nil {
 		g.refuse(w, internalError())
 		return
 	}
 	g.answer(w, http.StatusOK, body)
+}
+
+// statsFresh is how long the numbers of /ws/stats are shown again: every loop
+// is asked for them.
+const statsFresh = protocol.Second
+
+// A statsPage is the last answer of /ws/stats.
+type statsPage struct {
+	mu   sync.Mutex // guards the fields below; held while the numbers are asked for
+	body []byte
+	made protocol.Time
+}
+
+// statsBody is the answer of /ws/stats, nil when it cannot be encoded.
+func (g *Gateway) statsBody() []byte {
+	p := &g.numbers
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := g.now()
+	if age := now - p.made; p.body != nil && age >= 0 && age < statsFresh {
+		return p.body
+	}
+	body, err := json.Marshal(g.parts.Stats())
+	if err != nil {
+		g.parts.Log.Error("encode /ws/stats", "err", err)
+		return nil
+	}
+	p.body, p.made = body, now
+	return body
 }
 
 // prices answers the last price of every asset that has one.

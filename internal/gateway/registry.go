@@ -47,12 +47,16 @@ type Registry struct {
 
 	mu      sync.Mutex // guards the fields below
 	limits  Limits
-	ip      limit.Rate // of connects; both follow from limits
+	ip      limit.Rate // of connects; the three follow from limits
 	user    limit.Rate
+	request limit.Rate
 	shares  slab
 	parties map[name]party
 	largest int // most parties since the map was made
 	rates   rateTable
+	// requests to the API are counted apart from connects: an address that
+	// polls may still connect.
+	requests rateTable
 }
 
 // A party is an address or a user that has connections open. How often it
@@ -65,7 +69,7 @@ type party struct {
 
 // NewRegistry returns a registry without connections.
 func NewRegistry(l Limits) *Registry {
-	r := &Registry{names: newNamer(), parties: make(map[name]party)}
+	r := &Registry{names: newNamer(), parties: make(map[name]party), requests: rateTable{most: mostRequesters}}
 	r.SetLimits(l)
 	return r
 }
@@ -78,6 +82,7 @@ func (r *Registry) SetLimits(l Limits) {
 	r.limits = l
 	r.ip = limit.Rate{PerMinute: l.ConnectsPerMinutePerIP, Burst: l.ConnectsPerMinutePerIP}
 	r.user = limit.Rate{PerMinute: l.ConnectsPerMinutePerUser, Burst: l.ConnectsPerMinutePerUser}
+	r.request = limit.Rate{PerMinute: l.RequestsPerMinutePerIP, Burst: (l.RequestsPerMinutePerIP + 4) / 5}
 }
 
 // Open is the number of connections that hold a share.

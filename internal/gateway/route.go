@@ -25,11 +25,12 @@ func (g *Gateway) table() map[string]route {
 	if g.parts.Echo {
 		return t
 	}
-	t["/api/v1/publish"] = route{post: g.publish}
-	t["/api/v1/prices"] = route{get: g.prices}
-	t["/api/v1/assets"] = route{get: g.assetTable}
-	t["/api/v1/tickets"] = route{post: g.ticket}
-	t["/api/v1/history/prices"] = route{get: g.historyPrices}
+	t["/ws/stats"] = route{get: g.limited(g.stats)} // an echo server has no limits
+	t["/api/v1/publish"] = route{post: g.publish}   // counts those who may not
+	t["/api/v1/prices"] = route{get: g.limited(g.prices)}
+	t["/api/v1/assets"] = route{get: g.limited(g.assetTable)}
+	t["/api/v1/tickets"] = route{post: g.limited(g.ticket)}
+	t["/api/v1/history/prices"] = route{get: g.limited(g.historyPrices)}
 	for path, r := range t {
 		switch {
 		case path == "/ws":

@@ -110,6 +110,7 @@ func (s *slab) find(owner uint64) (uint32, *share) {
 type rateTable struct {
 	young, old map[uint64]limit.Bucket
 	turned     protocol.Time
+	most       int // buckets of a generation; 0: a minute's worth
 }
 
 // take counts one event, or tells how long to wait.
@@ -154,6 +155,10 @@ func (t *rateTable) bucket(who name) limit.Bucket {
 func (t *rateTable) put(who name, b limit.Bucket) {
 	if b == (limit.Bucket{}) {
 		return
+	}
+	// Whoever fills the table makes it forget early: better than to fill memory.
+	if t.most > 0 && len(t.young) >= t.most {
+		t.young, t.old = nil, t.young
 	}
 	if t.young == nil {
 		t.young = make(map[uint64]limit.Bucket)

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -124,13 +125,22 @@ func textField(dst *string, v protocol.Value, fits func(string) bool) bool {
 	return ok
 }
 
-// literal keeps the JSON of a string that may be absent.
+// literal is the JSON of a string that may be absent: the publisher's own,
+// unless it has what a page could take for markup or a script for its end.
 func literal(dst *[]byte, v protocol.Value, most int) bool {
 	if v == nil {
 		return true
 	}
+	if v[0] != '"' || len(v)-2 > most {
+		return false
+	}
 	*dst = v
-	return v[0] == '"' && len(v)-2 <= most
+	if bytes.ContainsAny(v, "<>&\u2028\u2029") {
+		text, ok := v.Text()
+		*dst = protocol.AppendString(nil, text)
+		return ok
+	}
+	return true
 }
 
 func (s *signal) readSources(v protocol.Value) bool {

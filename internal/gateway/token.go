@@ -16,28 +16,29 @@ const maxTicketBody = 4 << 10
 
 // doorGrant is what a token or ticket given with the upgrade allows; nil
 // without one, or with one that refuse tells about. A token in the header goes
-// before what is in the URL.
+// before what is in the URL. RATE_LIMITED means that nothing was looked at,
+// and no ticket spent.
 func (g *Gateway) doorGrant(r *http.Request) (grant *protocol.Grant, refuse *protocol.Error) {
 	token, err := bearer(r.Header)
 	if err != nil {
 		return nil, err
 	}
 	if token != "" {
-		return g.verify(token)
+		return g.staked(r, func() (*protocol.Grant, *protocol.Error) { return g.verify(token) })
 	}
 	token, ticket, err := urlSecrets(r.URL)
 	switch {
 	case err != nil:
 		return nil, err
 	case ticket != "":
-		return g.redeem(ticket)
+		return g.staked(r, func() (*protocol.Grant, *protocol.Error) { return g.redeem(ticket) })
 	case token == "":
 		return nil, nil
 	case !g.set.Load().cfg.TokenInURL:
 		return nil, &protocol.Error{Code: protocol.InvalidToken,
 			Message: "tokens in the URL are not accepted: send an auth message, Authorization: Bearer, or ?ticket= from POST /api/v1/tickets"}
 	}
-	return g.verify(token)
+	return g.staked(r, func() (*protocol.Grant, *protocol.Error) { return g.verify(token) })
 }
 
 // urlSecrets are the token and the ticket in the query. The query is only

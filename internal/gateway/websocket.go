@@ -83,6 +83,9 @@ func (g *Gateway) admit(r *http.Request, hs handshake) (hub.Hello, *protocol.Err
 func (g *Gateway) charge(r *http.Request) (hub.Hello, *protocol.Error) {
 	now := g.now()
 	grant, refuse := g.doorGrant(r)
+	if refuse != nil && refuse.Code == protocol.RateLimited {
+		return hub.Hello{}, refuse
+	}
 	if grant == nil {
 		owner, err := g.parts.Registry.AdmitIP(g.clientAddr(r), now)
 		if err != nil && err.Code == protocol.RateLimited {
