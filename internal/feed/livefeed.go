@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -52,6 +53,7 @@ type liveFeed struct {
 	connects, messages pacer
 	rest               rest
 	troubles           troubles
+	returned           chan struct{} // prices come again after a bar and more without
 
 	mu    sync.Mutex // guards the fields below
 	slots []*slot
@@ -68,7 +70,7 @@ func newLiveFeed(name string, cfg LiveConfig, assets resolver, wanted map[string
 		client: o.Client, clock: o.Clock, rand: o.Rand, seeder: o.Seeder, out: out,
 		log:      o.Log.With("exchange", name),
 		connects: pacer{gap: rules.ConnectGap}, messages: pacer{gap: rules.MessageGap},
-		since: o.Clock.Now(),
+		since: o.Clock.Now(), returned: make(chan struct{}, 1),
 	}
 	f.rest.base, f.rest.client = strings.TrimRight(cmp.Or(at.REST, rules.REST), "/"), o.Client
 	f.rest.pace.gap = rules.RequestGap
@@ -83,24 +85,44 @@ func (f *liveFeed) run(ctx context.Context) error {
 }
 
 // tend finds out which markets there are, opens their connections, fetches
-// their history, and looks again from time to time.
+// their history, and looks again from time to time, and when there is a hole
+// in it.
 func (f *liveFeed) tend(ctx context.Context, g *errgroup.Group) error {
 	known := make(map[string]bool) // symbols
 	var history []seed
+	hole := false
 	for {
 		list, err := f.catalog(ctx, len(known) == 0)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
 		history = append(history, f.open(ctx, g, list, known)...)
+		if hole && err == nil {
+			history, hole = f.seeds(f.choose(list), slices.Collect(maps.Keys(known))), false
+		}
 		history = f.fetch(ctx, history)
 		pause := deskRefresh
 		if err != nil || len(history) > 0 {
 			pause = deskRetry
 		}
-		if err := sleep(ctx, pause); err != nil {
-			return err
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(pause):
+		case <-f.returned:
+			hole = true
 		}
+	}
+}
+
+// back says that prices come again after a while without.
+func (f *liveFeed) back(silent time.Duration) {
+	if silent < time.Duration(barSpan) {
+		return
+	}
+	select {
+	case f.returned <- struct{}{}:
+	default: // said before
 	}
 }
 

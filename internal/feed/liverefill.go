@@ -12,16 +12,18 @@ import (
 const (
 	// refillDelay lets what is only late arrive by itself.
 	refillDelay = time.Second
-	// refillTries is how often a gap is asked for without getting nearer, and
-	// refillRequests how often at all: at 1,000 trades an answer a gap of
-	// 40,000 is filled, which is an outage of many minutes.
+	// refillTries is how often a gap is asked for when the answers bring it
+	// no nearer, refillPatience how often while there is no answer, half an
+	// hour, and refillRequests how often at all: OKX gives 100 trades an
+	// answer, so a gap of 40,000 is filled, an outage of many minutes.
 	refillTries    = 8
-	refillRequests = 40
+	refillPatience = 60
+	refillRequests = 400
 	refillMost     = 30 * time.Second // between two tries
-	// agingTries and agingMost are the same where the exchange shows only its
-	// newest trades: what is asked for late is gone.
-	agingTries = 40
+	// agingMost is that for the first agingTries where an exchange may show
+	// its newest trades only: what is asked for late is gone.
 	agingMost  = 3 * time.Second
+	agingTries = 40
 	// maxRefills bounds the gaps that wait. A new one beyond is given up.
 	maxRefills = 512
 )
@@ -39,6 +41,7 @@ type refills struct {
 type job struct {
 	gap      Note
 	tries    int // since it last got smaller
+	vain     int // of them, those with an answer
 	requests int
 	due      time.Time
 }
@@ -116,28 +119,31 @@ func (s *slot) refill(ctx context.Context, a refilled) error {
 	case rest.Text == outOfReach:
 		s.giveUp(a.job, errors.New(outOfReach))
 	case rest != was: // nearer: the next page at once
-		a.job.tries, a.job.due = 0, time.Now()
+		a.job.tries, a.job.vain, a.job.due = 0, 0, time.Now()
 		if a.job.requests >= refillRequests {
 			s.giveUp(a.job, errors.New("too many trades are missing"))
 			break
 		}
 		s.refills.jobs = append(s.refills.jobs, a.job)
 	default:
+		if a.job.vain++; a.job.vain >= refillTries {
+			a.job.tries = refillPatience
+		}
 		s.again(a.job, errors.New("the exchange's answer does not have them"))
 	}
 	s.ask(ctx)
 	return nil
 }
 
-// again tries a gap later.
+// again tries a gap later, for as long as patience lasts.
 func (s *slot) again(j job, err error) {
-	tries, most := refillTries, refillMost
-	if j.gap.Text == uncounted {
-		tries, most = agingTries, agingMost
-	}
-	if j.tries++; j.tries >= tries {
+	if j.tries++; j.tries >= refillPatience {
 		s.giveUp(j, err)
 		return
+	}
+	most := refillMost
+	if j.gap.Text == uncounted && j.tries <= agingTries {
+		most = agingMost
 	}
 	wait := min(most, time.Second<<min(j.tries, 10))
 	j.due = time.Now().Add(wait/2 + time.Duration(s.feed.rand()*float64(wait/2)))

@@ -163,7 +163,11 @@ func (x *session) frame(ctx context.Context, f arrived) {
 	if len(ticks) > 0 {
 		if x.priced.IsZero() {
 			x.priced = f.got
+			if !x.latest.IsZero() {
+				x.feed.back(f.got.Sub(x.latest))
+			}
 		}
+		x.latest = f.got
 		x.confirmed = true
 		x.live()
 		x.fail(x.deliver(ctx, ticks))

@@ -44,6 +44,7 @@ type slot struct {
 
 	linked bool      // there was a connection
 	priced time.Time // when the first price of the connection came
+	latest time.Time // when the newest price came, of whichever connection
 
 	mu  sync.Mutex // guards the fields below
 	now FeedStatus
@@ -211,6 +212,9 @@ func (s *slot) note() {
 	defer s.mu.Unlock()
 	s.now.Stats, s.now.Symbols = stats, len(s.symbols)
 	s.now.Refilled, s.now.RefillFailed, s.now.RefillWaiting = s.refills.done, s.refills.failed, len(s.refills.jobs)
+	if s.refills.asking {
+		s.now.RefillWaiting++
+	}
 }
 
 // heard notes when a frame came.
