@@ -214,9 +214,15 @@ func (l *link) drop() {
 	l.wg.Wait()
 }
 
+// goodbye is how long an exchange has to answer our close: one that says
+// nothing more does not answer that either.
+const goodbye = 2 * time.Second
+
 // leave ends the connection as the protocol wants it, and waits.
 func (l *link) leave() {
 	close(l.gone)
+	late := time.AfterFunc(goodbye, l.cancel)
+	defer late.Stop()
 	l.ws.Close(websocket.StatusNormalClosure, "")
 	l.drop()
 }
