@@ -14,39 +14,22 @@ import (
 // of them. Others are counted and ignored. Its keys differ only in case
 // (e and E, t and T), so nothing here may match keys as encoding/json does.
 type Binance struct {
-	json    reader
-	symbols symbols
-	stats   Stats
-	notes   notes
+	adapter
 }
 
 // NewBinance returns a codec that has seen nothing.
 func NewBinance(assets resolver) *Binance {
-	return &Binance{symbols: symbols{assets: assets}}
+	return &Binance{adapter: newAdapter("binance", assets)}
 }
-
-// Name is "binance".
-func (b *Binance) Name() string { return "binance" }
 
 // Reset begins a new connection. Binance repeats nothing and numbers no
 // frames: trades missed meanwhile show as a gap. What a second connection
 // received while the first one lost it closes gaps.
 func (b *Binance) Reset() { b.symbols.reopen() }
 
-// Stats returns the counts so far.
-func (b *Binance) Stats() Stats { return b.stats.clone() }
-
 // Decode appends the ticks of one frame.
 func (b *Binance) Decode(frame []byte, received protocol.Time, out []market.Tick) ([]market.Tick, error) {
-	b.stats.Frames++
-	start := len(out)
-	out, err := b.decode(frame, received, out)
-	if err != nil {
-		b.stats.Malformed++
-		return out[:start], fmt.Errorf("binance: %w", err)
-	}
-	b.stats.Ticks += uint64(len(out) - start)
-	return out, nil
+	return b.take(frame, received, out, b.decode)
 }
 
 func (b *Binance) decode(frame []byte, received protocol.Time, out []market.Tick) ([]market.Tick, error) {

@@ -19,30 +19,18 @@ import (
 // Trade ids count the trades of all markets together: of one they only grow,
 // and a trade that is missing shows only between two connections.
 type Bitstamp struct {
-	json    reader
-	symbols symbols
-	tape    tape
-	notes   notes
-	now     protocol.Time // when the newest frame came
-	stats   Stats
+	adapter
+	tape tape
+	now  protocol.Time // when the newest frame came
 }
 
 // NewBitstamp returns a codec that has seen nothing.
 func NewBitstamp(assets resolver) *Bitstamp {
-	return &Bitstamp{symbols: symbols{assets: assets}}
+	return &Bitstamp{adapter: newAdapter("bitstamp", assets)}
 }
-
-// Name is "bitstamp".
-func (b *Bitstamp) Name() string { return "bitstamp" }
 
 // Reset begins a new connection.
 func (b *Bitstamp) Reset() { b.tape.conn++ }
-
-// Stats returns the counts so far.
-func (b *Bitstamp) Stats() Stats { return b.stats.clone() }
-
-// Notes returns what frames said since the last call.
-func (b *Bitstamp) Notes() []Note { return b.notes.take() }
 
 // Rules: Bitstamp ends a connection after 90 days and allows 10,000 requests
 // in 10 minutes. It documents no limit on messages.
@@ -77,16 +65,8 @@ func (b *Bitstamp) Subscribe(symbols []string) (messages [][]byte) {
 
 // Decode appends the ticks of one frame.
 func (b *Bitstamp) Decode(frame []byte, received protocol.Time, out []market.Tick) ([]market.Tick, error) {
-	b.stats.Frames++
 	b.now = received
-	start := len(out)
-	out, err := b.decode(frame, received, out)
-	if err != nil {
-		b.stats.Malformed++
-		return out[:start], fmt.Errorf("bitstamp: %w", err)
-	}
-	b.stats.Ticks += uint64(len(out) - start)
-	return out, nil
+	return b.take(frame, received, out, b.decode)
 }
 
 func (b *Bitstamp) decode(frame []byte, received protocol.Time, out []market.Tick) ([]market.Tick, error) {

@@ -22,18 +22,15 @@ import (
 // Trade ids grow and do not count: a trade that is missing shows only between
 // two connections.
 type Bybit struct {
+	adapter
 	derivatives bool // the connection is one of perpetuals, futures or options
-	json        reader
-	symbols     symbols
 	tape        tape
 	tickers     newer
-	notes       notes
-	stats       Stats
 }
 
 // NewBybit returns a codec for spot connections that has seen nothing.
 func NewBybit(assets resolver) *Bybit {
-	return &Bybit{symbols: symbols{assets: assets}}
+	return &Bybit{adapter: newAdapter("bybit", assets)}
 }
 
 // newBybitDerivatives returns a codec that only counts.
@@ -43,20 +40,11 @@ func newBybitDerivatives(assets resolver) *Bybit {
 	return b
 }
 
-// Name is "bybit".
-func (b *Bybit) Name() string { return "bybit" }
-
 // Reset begins a new connection.
 func (b *Bybit) Reset() {
 	b.tickers.reset()
 	b.tape.conn++
 }
-
-// Stats returns the counts so far.
-func (b *Bybit) Stats() Stats { return b.stats.clone() }
-
-// Notes returns what frames said since the last call.
-func (b *Bybit) Notes() []Note { return b.notes.take() }
 
 // Rules are those of the public spot endpoint: 500 connections in 5 minutes,
 // 10 arguments a subscribe message, and a ping at least every 20 s. Ours come
@@ -90,15 +78,7 @@ func (b *Bybit) Subscribe(symbols []string) (messages [][]byte) {
 
 // Decode appends the ticks of one frame.
 func (b *Bybit) Decode(frame []byte, received protocol.Time, out []market.Tick) ([]market.Tick, error) {
-	b.stats.Frames++
-	start := len(out)
-	out, err := b.decode(frame, received, out)
-	if err != nil {
-		b.stats.Malformed++
-		return out[:start], fmt.Errorf("bybit: %w", err)
-	}
-	b.stats.Ticks += uint64(len(out) - start)
-	return out, nil
+	return b.take(frame, received, out, b.decode)
 }
 
 func (b *Bybit) decode(frame []byte, received protocol.Time, out []market.Tick) ([]market.Tick, error) {

@@ -70,30 +70,9 @@ const maxConns = 1000
 func (c *capture) stats() Stats {
 	var sum Stats
 	for _, codec := range c.codecs {
-		sum = sum.plus(codec.Stats())
+		sum.add(codec.Stats())
 	}
 	return sum
-}
-
-// plus adds the counts of another codec.
-func (s Stats) plus(o Stats) Stats {
-	s.Frames += o.Frames
-	s.Ticks += o.Ticks
-	s.Malformed += o.Malformed
-	s.Duplicates += o.Duplicates
-	s.Gaps += o.Gaps
-	s.Missing += o.Missing
-	s.Recovered += o.Recovered
-	s.OutOfOrder += o.OutOfOrder
-	s.Unknown += o.Unknown
-	ignored := make(map[string]uint64, len(s.Ignored)+len(o.Ignored))
-	for _, from := range []map[string]uint64{s.Ignored, o.Ignored} {
-		for kind, n := range from {
-			ignored[kind] += n
-		}
-	}
-	s.Ignored = ignored
-	return s
 }
 
 // codec is that of the line's connection. A connect line begins the

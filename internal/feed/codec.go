@@ -43,18 +43,7 @@ func (WallClock) Now() protocol.Time { return protocol.Time(time.Now().UnixNano(
 
 // Wait waits until the clock shows until or ctx is done.
 func (c WallClock) Wait(ctx context.Context, until protocol.Time) error {
-	d := time.Duration(until - c.Now())
-	if d <= 0 {
-		return ctx.Err()
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-t.C:
-		return nil
-	}
+	return sleep(ctx, time.Duration(until-c.Now()))
 }
 
 // A Codec turns the frames of one connection to an exchange into ticks. It is
@@ -107,6 +96,43 @@ func (s Stats) clone() Stats {
 	}
 	s.Ignored = ignored
 	return s
+}
+
+// An adapter is what all codecs have: the same counting around another decode.
+type adapter struct {
+	name    string // of the exchange
+	json    reader
+	symbols symbols
+	notes   notes
+	stats   Stats
+}
+
+func newAdapter(name string, assets resolver) adapter {
+	return adapter{name: name, symbols: symbols{assets: assets}}
+}
+
+// Name is the exchange as Tick.Exchange shows it.
+func (a *adapter) Name() string { return a.name }
+
+// Stats returns the counts so far.
+func (a *adapter) Stats() Stats { return a.stats.clone() }
+
+// Notes returns what frames said since the last call.
+func (a *adapter) Notes() []Note { return a.notes.take() }
+
+// take has a frame decoded and counts what came of it. Of a malformed frame
+// nothing is appended.
+func (a *adapter) take(frame []byte, received protocol.Time, out []market.Tick,
+	decode func([]byte, protocol.Time, []market.Tick) ([]market.Tick, error)) ([]market.Tick, error) {
+	a.stats.Frames++
+	start := len(out)
+	out, err := decode(frame, received, out)
+	if err != nil {
+		a.stats.Malformed++
+		return out[:start], fmt.Errorf("%s: %w", a.name, err)
+	}
+	a.stats.Ticks += uint64(len(out) - start)
+	return out, nil
 }
 
 // largeFrame is from where on a parser is not kept: it holds on to several

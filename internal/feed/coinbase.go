@@ -17,22 +17,16 @@ import (
 // become ticks; heartbeats, subscriptions and all other channels count in the
 // sequence and are ignored.
 type Coinbase struct {
-	json    reader
-	symbols symbols
-	next    uint64   // the sequence_num that comes next
-	begun   bool     // next holds
-	batch   []traded // scratch of trades
-	stats   Stats
-	notes   notes
+	adapter
+	next  uint64   // the sequence_num that comes next
+	begun bool     // next holds
+	batch []traded // scratch of trades
 }
 
 // NewCoinbase returns a codec that has seen nothing.
 func NewCoinbase(assets resolver) *Coinbase {
-	return &Coinbase{symbols: symbols{assets: assets}}
+	return &Coinbase{adapter: newAdapter("coinbase", assets)}
 }
-
-// Name is "coinbase".
-func (c *Coinbase) Name() string { return "coinbase" }
 
 // Reset begins a new connection.
 func (c *Coinbase) Reset() {
@@ -40,20 +34,9 @@ func (c *Coinbase) Reset() {
 	c.symbols.reopen()
 }
 
-// Stats returns the counts so far.
-func (c *Coinbase) Stats() Stats { return c.stats.clone() }
-
 // Decode appends the ticks of one frame.
 func (c *Coinbase) Decode(frame []byte, received protocol.Time, out []market.Tick) ([]market.Tick, error) {
-	c.stats.Frames++
-	start := len(out)
-	out, err := c.decode(frame, received, out)
-	if err != nil {
-		c.stats.Malformed++
-		return out[:start], fmt.Errorf("coinbase: %w", err)
-	}
-	c.stats.Ticks += uint64(len(out) - start)
-	return out, nil
+	return c.take(frame, received, out, c.decode)
 }
 
 func (c *Coinbase) decode(frame []byte, received protocol.Time, out []market.Tick) ([]market.Tick, error) {

@@ -14,40 +14,23 @@ import (
 // Prices are JSON numbers there, and their digits are kept as they are
 // written. (The status message's connection_id exceeds 2^63: nothing reads it.)
 type Kraken struct {
-	json    reader
-	symbols symbols
-	batch   []traded // scratch of trades
-	digits  []byte   // scratch of numbers
-	stats   Stats
-	notes   notes
+	adapter
+	batch  []traded // scratch of trades
+	digits []byte   // scratch of numbers
 }
 
 // NewKraken returns a codec that has seen nothing.
 func NewKraken(assets resolver) *Kraken {
-	return &Kraken{symbols: symbols{assets: assets}}
+	return &Kraken{adapter: newAdapter("kraken", assets)}
 }
-
-// Name is "kraken".
-func (k *Kraken) Name() string { return "kraken" }
 
 // Reset begins a new connection. Nothing numbers the frames; trade ids show
 // what was missed, and the next snapshot repeats some of it.
 func (k *Kraken) Reset() { k.symbols.reopen() }
 
-// Stats returns the counts so far.
-func (k *Kraken) Stats() Stats { return k.stats.clone() }
-
 // Decode appends the ticks of one frame.
 func (k *Kraken) Decode(frame []byte, received protocol.Time, out []market.Tick) ([]market.Tick, error) {
-	k.stats.Frames++
-	start := len(out)
-	out, err := k.decode(frame, received, out)
-	if err != nil {
-		k.stats.Malformed++
-		return out[:start], fmt.Errorf("kraken: %w", err)
-	}
-	k.stats.Ticks += uint64(len(out) - start)
-	return out, nil
+	return k.take(frame, received, out, k.decode)
 }
 
 func (k *Kraken) decode(frame []byte, received protocol.Time, out []market.Tick) ([]market.Tick, error) {

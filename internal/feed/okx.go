@@ -21,33 +21,21 @@ import (
 // The channel trades puts the fills of one order at one price together and
 // says how many there were, so trade ids show every gap.
 type OKX struct {
-	json    reader
-	symbols symbols
+	adapter
 	tape    tape
 	tickers newer
-	notes   notes
-	stats   Stats
 }
 
 // NewOKX returns a codec that has seen nothing.
 func NewOKX(assets resolver) *OKX {
-	return &OKX{symbols: symbols{assets: assets}, tape: tape{counted: true}}
+	return &OKX{adapter: newAdapter("okx", assets), tape: tape{counted: true}}
 }
-
-// Name is "okx".
-func (o *OKX) Name() string { return "okx" }
 
 // Reset begins a new connection.
 func (o *OKX) Reset() {
 	o.tickers.reset()
 	o.symbols.reopen()
 }
-
-// Stats returns the counts so far.
-func (o *OKX) Stats() Stats { return o.stats.clone() }
-
-// Notes returns what frames said since the last call.
-func (o *OKX) Notes() []Note { return o.notes.take() }
 
 // Rules are those of the public endpoint: 3 connects a second and 480
 // subscribe messages an hour; 30 s without a frame end the connection.
@@ -98,15 +86,7 @@ func message(v any) []byte {
 
 // Decode appends the ticks of one frame.
 func (o *OKX) Decode(frame []byte, received protocol.Time, out []market.Tick) ([]market.Tick, error) {
-	o.stats.Frames++
-	start := len(out)
-	out, err := o.decode(frame, received, out)
-	if err != nil {
-		o.stats.Malformed++
-		return out[:start], fmt.Errorf("okx: %w", err)
-	}
-	o.stats.Ticks += uint64(len(out) - start)
-	return out, nil
+	return o.take(frame, received, out, o.decode)
 }
 
 func (o *OKX) decode(frame []byte, received protocol.Time, out []market.Tick) ([]market.Tick, error) {

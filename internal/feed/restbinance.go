@@ -45,9 +45,6 @@ func (b *Binance) Subscribe(symbols []string) [][]byte {
 	return out
 }
 
-// Notes returns what frames said beside prices.
-func (b *Binance) Notes() []Note { return b.notes.take() }
-
 // notice notes what a message without prices says.
 func (b *Binance) notice(v *fastjson.Value, kind []byte) {
 	switch {

@@ -36,9 +36,6 @@ func (c *Coinbase) Subscribe(symbols []string) [][]byte {
 	return out
 }
 
-// Notes returns what frames said beside prices.
-func (c *Coinbase) Notes() []Note { return c.notes.take() }
-
 // complaint notes an error message.
 func (c *Coinbase) complaint(v *fastjson.Value) {
 	if string(text(v, "type")) != "error" {

@@ -45,9 +45,6 @@ func (k *Kraken) Subscribe(symbols []string) [][]byte {
 	return out
 }
 
-// Notes returns what frames said beside prices.
-func (k *Kraken) Notes() []Note { return k.notes.take() }
-
 // Catalog asks for all pairs.
 func (k *Kraken) Catalog() Request { return Request{Path: "/0/public/AssetPairs"} }
 

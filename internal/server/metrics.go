@@ -6,6 +6,7 @@ import (
 	"math"
 	"time"
 
+	"cryptointel/internal/eventloop"
 	"cryptointel/internal/feed"
 	"cryptointel/internal/market"
 	"cryptointel/internal/metrics"
@@ -23,15 +24,16 @@ func (s *Server) snapshot() metrics.Snapshot {
 	outcomes := maps.Clone(m.Dropped)
 	outcomes[market.Accepted.String()] = m.Published
 	link := metrics.Link(b.Link)
+	loops := s.loopStats(context.Background())
 	out := metrics.Snapshot{
-		Hub: s.hubStats(context.Background()), Door: door,
+		Hub: sumHub(loops), Door: door,
 		Market: &metrics.Market{Outcomes: outcomes, Stale: m.Stale, Settled: m.Settled, SuspectDays: m.SuspectDays, SuspectBars: m.SuspectBars,
 			Assets: m.Assets, StaleAssets: m.StaleAssets, Quarantined: m.Quarantined},
 		Broker: &metrics.Broker{StateChannels: b.StateChannels, LogEntries: b.LogEntries, LogBytes: b.LogBytes, Skipped: b.Skipped},
 		Link:   &link,
 		Keys:   s.keyMetrics(now),
 		Tokens: &metrics.Tokens{Pending: s.judge.pending()},
-		Loops:  s.loopMetrics(),
+		Loops:  loopMetrics(loops),
 	}
 	for _, f := range s.live.Status() {
 		out.Feeds = append(out.Feeds, feedMetrics(f, now))
@@ -63,11 +65,8 @@ func feedMetrics(f feed.FeedStatus, now protocol.Time) metrics.Feed {
 	}
 }
 
-func (s *Server) loopMetrics() *metrics.Loops {
-	ctx, cancel := context.WithTimeout(context.Background(), statsTime)
-	defer cancel()
-	loops, _ := s.loops.Stats(ctx)
-	out := &metrics.Loops{Count: s.loops.Loops()}
+func loopMetrics(loops []eventloop.LoopStats) *metrics.Loops {
+	out := &metrics.Loops{Count: len(loops)}
 	for _, l := range loops {
 		out.Wakeups += l.Wakeups
 		out.Blocked += l.Blocked

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"time"
 
+	"cryptointel/internal/eventloop"
 	"cryptointel/internal/gateway"
 	"cryptointel/internal/hub"
 	"cryptointel/protocol"
@@ -38,12 +39,18 @@ func (s *Server) assetTable() []gateway.Asset {
 // statsTime bounds how long a busy loop may take to say its numbers.
 const statsTime = 2 * time.Second
 
-// hubStats is the sum over all loops; loops that do not answer in time are
-// left out.
-func (s *Server) hubStats(ctx context.Context) hub.Stats {
+// loopStats asks all loops; one that does not answer in time is as it was.
+func (s *Server) loopStats(ctx context.Context) []eventloop.LoopStats {
 	ctx, cancel := context.WithTimeout(ctx, statsTime)
 	defer cancel()
 	loops, _ := s.loops.Stats(ctx)
+	return loops
+}
+
+// hubStats is the sum over all loops.
+func (s *Server) hubStats(ctx context.Context) hub.Stats { return sumHub(s.loopStats(ctx)) }
+
+func sumHub(loops []eventloop.LoopStats) hub.Stats {
 	sum := hub.Stats{Errors: map[protocol.Code]uint64{}, Closes: map[int]uint64{}}
 	for _, l := range loops {
 		addStats(&sum, l.Shard)
